@@ -1,0 +1,79 @@
+"""netphys: record trained neural networks the way a neuroscientist records a brain.
+
+The names below are loaded when they are first used, so that ``import netphys`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netphys.data.session import Session, open_session
+    from netphys.data.stimuli import Stimuli, load_stimuli
+    from netphys.protocol import Protocol, load_protocol
+    from netphys.recording.record import record
+    from netphys.recording.subject import Subject, load_subject
+    from netphys.run import run_protocol
+
+__all__ = [
+    "Protocol",
+    "Session",
+    "Stimuli",
+    "Subject",
+    "load_protocol",
+    "load_stimuli",
+    "load_subject",
+    "open_session",
+    "record",
+    "run_protocol",
+]
+
+_HOMES = {
+    "Protocol": "netphys.protocol",
+    "Session": "netphys.data.session",
+    "Stimuli": "netphys.data.stimuli",
+    "Subject": "netphys.recording.subject",
+    "load_protocol": "netphys.protocol",
+    "load_stimuli": "netphys.data.stimuli",
+    "load_subject": "netphys.recording.subject",
+    "open_session": "netphys.data.session",
+    "record": "netphys.recording.record",
+    "run_protocol": "netphys.run",
+}
+
+_RECORD_EXTRA = {"torch", "transformers", "safetensors", "tokenizers", "PIL"}
+
+
+def _read_version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("netphys")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        value: object = _read_version()
+    elif name in _HOMES:
+        try:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in _RECORD_EXTRA:
+                raise
+            raise ImportError(
+                f"netphys.{name} needs {missing!r}, which is not installed. "
+                "Install the recording extra: pip install 'netphys[record]'.",
+                name=missing,
+            ) from error
+    else:
+        raise AttributeError(f"module 'netphys' has no attribute {name!r}.")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

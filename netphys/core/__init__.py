@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: numeric functions without labels, files or torch."""
