@@ -1,0 +1,112 @@
+"""Small functions over the operating system: reserve, positioned write, direct write, lock.
+
+Each hides one difference between Linux, macOS and Windows; the fallbacks are tested by removing the
+system call that they replace.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_seek_lock = threading.Lock()
+
+
+def reserve_space(fd: int, size: int) -> None:
+    """Reserve `size` bytes for an open file, so that a full disk is an error now and not later."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+        return
+    stats = os.fstatvfs(fd) if hasattr(os, "fstatvfs") else None
+    if stats is not None and stats.f_bavail * stats.f_frsize < size:
+        raise OSError(28, "No space left on device")
+    os.ftruncate(fd, size)
+
+
+def write_at(fd: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`, whatever the system call takes at once."""
+    while len(data):
+        if hasattr(os, "pwrite"):
+            n = os.pwrite(fd, data, offset)
+        else:
+            with _seek_lock:
+                os.lseek(fd, offset, os.SEEK_SET)
+                n = os.write(fd, data)
+        data, offset = data[n:], offset + n
+
+
+def sync_data(fd: int) -> None:
+    """Return when what was written to `fd` is on the device."""
+    getattr(os, "fdatasync", os.fsync)(fd)
+
+
+def open_direct(path: Path) -> int | None:
+    """Open `path` for writes that bypass the page cache; None where that is not to be had."""
+    if not hasattr(os, "O_DIRECT"):
+        return None
+    try:
+        return os.open(path, os.O_WRONLY | os.O_DIRECT)
+    except OSError:
+        return None
+
+
+class FileLock:
+    """Exclusive lock of a session for one writer, on the sidecar ``<file>.lock``.
+
+    The lock is never on the session itself, which stays open to every reader. The sidecar is removed
+    with the lock.
+
+    Parameters
+    ----------
+    path : Path
+        The session file, whether it exists yet or not.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.sidecar = path.with_name(path.name + ".lock")
+        self._fd: int | None = None
+
+    def __enter__(self) -> FileLock:
+        while True:
+            fd = os.open(self.sidecar, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                _lock(fd)
+            except OSError:
+                os.close(fd)
+                raise BlockingIOError(
+                    f"path={str(self.path)!r} is being written by another process (lock file "
+                    f"{self.sidecar.name}). Wait until that recording ends, or choose another path."
+                ) from None
+            try:
+                same = os.path.samestat(os.fstat(fd), os.stat(self.sidecar))
+            except FileNotFoundError:
+                same = False
+            if same:  # else its former owner removed the name under us: take the new one
+                self._fd = fd
+                return self
+            os.close(fd)
+
+    def __exit__(self, *exc) -> None:
+        if os.name == "nt":  # an open file cannot be removed there
+            os.close(self._fd)
+            self.sidecar.unlink(missing_ok=True)
+        else:
+            self.sidecar.unlink(missing_ok=True)
+            os.close(self._fd)
+        self._fd = None
+
+
+def _lock(fd: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:
+        import msvcrt
+
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)

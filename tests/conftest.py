@@ -1,0 +1,135 @@
+"""Shared by the tests: tiny random models, and the check that every session file must pass."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import transformers
+
+import netphys
+
+VOCABULARY = 50
+ARCHITECTURES = ("gpt2", "llama", "bert", "t5", "vit", "resnet")
+
+
+def make_model(family: str, *, layers: int = 2) -> torch.nn.Module:
+    """Return a tiny random transformers model of one family."""
+    common = {"num_attention_heads": 2, "num_hidden_layers": layers, "vocab_size": VOCABULARY}
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    text = {"hidden_size": 16, "intermediate_size": 24, **common, **ends}
+    t = transformers
+    makers = {
+        "gpt2": lambda: t.GPT2LMHeadModel(
+            t.GPT2Config(
+                n_layer=layers, n_embd=16, n_head=2, vocab_size=VOCABULARY, n_positions=32, **ends
+            )
+        ),
+        "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(num_key_value_heads=1, **text)),
+        "bert": lambda: t.BertForMaskedLM(t.BertConfig(max_position_embeddings=32, **text)),
+        "t5": lambda: t.T5EncoderModel(
+            t.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=layers, num_heads=2, vocab_size=VOCABULARY)
+        ),
+        "vit": lambda: t.ViTForImageClassification(
+            t.ViTConfig(
+                hidden_size=16,
+                intermediate_size=24,
+                num_attention_heads=2,
+                num_hidden_layers=layers,
+                image_size=32,
+                patch_size=16,
+            )
+        ),
+        "resnet": lambda: t.ResNetForImageClassification(
+            t.ResNetConfig(
+                embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic"
+            )
+        ),
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return makers[family]().eval()
+
+
+def make_stimuli(family: str, *, n: int = 7) -> netphys.Stimuli:
+    """Return stimuli for a family: ragged token ids, or pixel values."""
+    rng = np.random.default_rng(1)
+    if family in ("vit", "resnet"):
+        images = rng.normal(size=(n, 3, 32, 32)).astype(np.float32)
+        return netphys.load_stimuli(arrays=images, kind="image")
+    lengths = rng.integers(2, 7, n)
+    ids = [" ".join(map(str, rng.integers(1, VOCABULARY, k))) for k in lengths]
+    condition = ["odd" if i % 2 else "even" for i in range(n)]
+    return netphys.load_stimuli(pd.DataFrame({"condition": condition, "token_ids": ids}))
+
+
+ACCEPTED_FINDINGS = {
+    "check_data_orientation",  # critical there: it expects more samples than units
+    "check_subject_species_form",  # a network has no Latin name
+    "check_experimenter_exists",
+    "check_institution",
+    "check_processing_module_name",  # `samples` and `units` say what they hold
+    "check_column_binary_capability",  # heads, words and layers of small models are 0 or 1
+    "check_small_dataset_compression",
+    "check_large_dataset_compression",  # a later step; positioned writes need plain bytes
+}
+
+
+def check_nwb(path, *, inspect: bool = False) -> None:
+    """Compare every site as netphys, pynwb and pynapple read it, and validate the file."""
+    import pynapple
+    import pynwb
+
+    session = netphys.open_session(path)
+    assert pynwb.validate(path=str(path)) == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the two readers, not of netphys
+        with pynwb.NWBHDF5IO(str(path), "r") as io:
+            nwb = io.read()
+            read = {name: series.data[:] for name, series in nwb.acquisition.items()}
+            trials = nwb.trials.to_dataframe()
+        pynapple_file = pynapple.load_file(str(path))
+        pynapple_read = {name: np.asarray(pynapple_file[name].values) for name in read}
+    assert list(trials["stimulus_id"]) == list(session.trial_table["stimulus_id"])
+    assert set(read) == set(session.sites)
+    if session.complete:
+        for name in session.sites:
+            own = session[name].to_numpy()
+            np.testing.assert_array_equal(own, read[name])
+            np.testing.assert_array_equal(own, pynapple_read[name])
+        if len(trials):
+            cut = pynapple_file[session.sites[0]].restrict(pynapple_file["trials"])
+            assert len(cut) == len(session[session.sites[0]])
+    if inspect:
+        from nwbinspector import inspect_nwbfile
+
+        found = {message.check_function_name for message in inspect_nwbfile(nwbfile_path=path)}
+        assert found <= ACCEPTED_FINDINGS
+
+
+@pytest.fixture(autouse=True)
+def _every_session_is_nwb(request):
+    """After a test, every session file in its folder must open and read in pynwb and pynapple."""
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is None or request.node.get_closest_marker("damaged_files"):
+        return
+    for path in sorted(folder.rglob("*.nwb"))[:6]:
+        check_nwb(path)
+
+
+@pytest.fixture
+def gpt2() -> netphys.Subject:
+    return netphys.load_subject(make_model("gpt2"))
+
+
+@pytest.fixture
+def tokens() -> netphys.Stimuli:
+    return make_stimuli("gpt2")
