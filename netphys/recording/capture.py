@@ -1,0 +1,197 @@
+"""Hooks that take what passes each site during a forward pass, and leave the model as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from netphys.recording.sites import Site
+
+
+class CaptureError(RuntimeError):
+    """A site that did not give exactly one tensor of the expected kind in a forward pass."""
+
+
+@contextmanager
+def hold_still(model: torch.nn.Module, *, eager: bool = False) -> Iterator[None]:
+    """Run a model in eval mode without gradients, and put every module's mode back afterwards.
+
+    Parameters
+    ----------
+    model : Module
+        The model.
+    eager : bool
+        Use eager attention meanwhile: the fused kinds do not return attention weights.
+
+    Yields
+    ------
+    None
+    """
+    modes = {module: module.training for module in model.modules()}
+    attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    switch = eager and attention not in (None, "eager")
+    try:
+        if switch:
+            model.set_attn_implementation("eager")
+        model.eval()
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        if switch:
+            model.set_attn_implementation(attention)
+
+
+class Capture:
+    """Hooks on the sites of a model; a context manager that always removes them.
+
+    Parameters
+    ----------
+    model : Module
+        The model.
+    sites : sequence of Site
+        Where to record.
+    take : callable
+        Called as ``take(site, tensor)`` when the value of a site is computed.
+    strict : bool
+        Raise for a module that gives no tensor to record, instead of passing over it.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        sites: Sequence[Site],
+        take: Callable[[Site, torch.Tensor], None],
+        *,
+        strict: bool = True,
+    ):
+        self._model, self._sites, self._take, self._strict = model, sites, take, strict
+        self._handles: list = []
+        self._fired: dict[str, int] = {}
+
+    def __enter__(self) -> Capture:
+        modules = dict(self._model.named_modules())
+        try:
+            for site in self._sites:
+                module = modules[site.module]
+                if site.side == "in":
+                    hook = module.register_forward_pre_hook(self._make_in(site), with_kwargs=True)
+                else:
+                    hook = module.register_forward_hook(self._make_out(site))
+                self._handles.append(hook)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def start(self) -> None:
+        """Forget the counts of the last forward pass."""
+        self._fired = dict.fromkeys((s.name for s in self._sites), 0)
+
+    def check(self) -> None:
+        """Raise unless every site gave exactly one value since `start`.
+
+        Raises
+        ------
+        CaptureError
+            With the name of the site and what to do.
+        """
+        for name, n in self._fired.items():
+            if n == 0:
+                raise CaptureError(
+                    f"site={name!r} gave nothing in a forward pass: the model does not run this "
+                    "module for these stimuli. Leave it out."
+                )
+            if n > 1:
+                raise CaptureError(
+                    f"site={name!r} ran {n} times in one forward pass (a shared or recurrent module). "
+                    "Choose the module that calls it."
+                )
+
+    def _make_out(self, site: Site) -> Callable:
+        find = find_pattern if site.side == "pattern" else find_tensor
+
+        def hook(module, inputs, output):
+            self._hand_over(site, find, output)
+
+        return hook
+
+    def _make_in(self, site: Site) -> Callable:
+        def hook(module, inputs, keywords):
+            self._hand_over(site, find_tensor, (*inputs, *keywords.values()))
+
+        return hook
+
+    def _hand_over(self, site: Site, find: Callable, value: object) -> None:
+        try:
+            tensor = find(value, site.name)
+        except CaptureError:
+            if self._strict:
+                raise
+            return
+        self._fired[site.name] += 1
+        if self._fired[site.name] == 1:
+            self._take(site, tensor)
+
+
+def find_tensor(value: object, name: str) -> torch.Tensor:
+    """Return the first floating-point tensor of what a module takes or gives.
+
+    Parameters
+    ----------
+    value : tensor, tuple, list or dict
+        Input or output of a module.
+    name : str
+        Site, for the message.
+
+    Returns
+    -------
+    tensor : Tensor
+        The value to record.
+    """
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point():
+            return value
+        raise CaptureError(f"site={name!r} holds {value.dtype} values. Record floating-point sites.")
+    parts = value.values() if hasattr(value, "values") else value
+    if isinstance(value, (tuple, list)) or hasattr(value, "values"):
+        for part in parts:
+            if isinstance(part, torch.Tensor) and part.is_floating_point():
+                return part
+    raise CaptureError(
+        f"site={name!r} holds no floating-point tensor (it is a {type(value).__name__}). "
+        "Choose a module inside or around it."
+    )
+
+
+def find_pattern(value: object, name: str) -> torch.Tensor:
+    """Return the attention weights, (batch, head, query, key), that a module gives beside its output.
+
+    Parameters
+    ----------
+    value : tuple
+        Output of an attention module.
+    name : str
+        Site, for the message.
+
+    Returns
+    -------
+    weights : Tensor
+        The last tensor with four dims.
+    """
+    if isinstance(value, (tuple, list)):
+        for part in reversed(value):
+            if isinstance(part, torch.Tensor) and part.ndim == 4:
+                return part
+    raise CaptureError(
+        f"site={name!r}: this module gives no attention weights. Use the kind 'pattern', which finds "
+        "the modules that do."
+    )

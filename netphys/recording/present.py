@@ -1,0 +1,400 @@
+"""How stimuli reach a subject: tokens, clocks, model inputs, and the plan of equal-length batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from netphys.data.stimuli import Stimuli
+from netphys.recording.capture import Capture, hold_still
+from netphys.recording.sites import Site, select_sites
+from netphys.recording.subject import Subject
+
+CONTEXT_RULE = (
+    "context and text are joined by one space unless the context ends in white space; "
+    "tokens that begin in the text are recorded, and everything in one forward pass is shown"
+)
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """Stimuli made ready for one subject.
+
+    Parameters
+    ----------
+    clock : str
+        Clock of the samples: "token", "frame", "image" or "item".
+    keys : list
+        One per trial; trials with equal keys can share a batch.
+    n_shown : ndarray of int
+        Positions that the model sees per trial (1 where there is no sequence).
+    recorded : list of ndarray of bool, or None
+        Which of these are recorded; None = all.
+    tables : list of DataFrame, or None
+        Per trial its rows of the samples table, but for trial and position.
+    make_inputs : callable
+        ``make_inputs(rows)`` returns positional and keyword arguments of the model for a batch.
+    """
+
+    clock: str
+    keys: list[Hashable]
+    n_shown: np.ndarray
+    recorded: list[np.ndarray] | None
+    tables: list[dict[str, np.ndarray]]
+    make_inputs: Callable[[Sequence[int]], tuple[tuple, dict]]
+
+    @property
+    def is_sequence(self) -> bool:
+        """Whether a trial has positions in time."""
+        return self.clock in ("token", "frame")
+
+    @property
+    def n_recorded(self) -> np.ndarray:
+        """Samples per trial."""
+        if self.recorded is None:
+            return self.n_shown
+        return np.array([r.sum() for r in self.recorded])
+
+    def mask(self, rows: Sequence[int]) -> np.ndarray | None:
+        """Return the recorded positions of a batch as (trial, position); None if all are."""
+        if self.recorded is None:
+            return None
+        mask = np.stack([self.recorded[r] for r in rows])
+        return None if mask.all() else mask
+
+
+def present(subject: Subject, stimuli: Stimuli) -> Presentation:
+    """Tokenize or otherwise prepare stimuli for a subject.
+
+    Parameters
+    ----------
+    subject : Subject
+        Who is shown them.
+    stimuli : Stimuli
+        What is shown.
+
+    Returns
+    -------
+    presentation : Presentation
+        In the order of the stimulus table.
+
+    Raises
+    ------
+    ValueError
+        If the subject cannot take this kind, a text is longer than its context, or a token is unknown.
+    """
+    takes = getattr(subject.model, "main_input_name", None) if subject.config is not None else None
+    kind = stimuli.kind
+    fits = {"input_ids": ("text", "tokens"), "pixel_values": ("image",)}.get(takes)
+    if subject.input_fn is None and fits is not None and kind not in fits:
+        raise ValueError(
+            f"stimuli of kind {kind!r} do not fit {subject.name!r}, which takes {' or '.join(fits)}. "
+            "Give other stimuli, or load the subject with input_fn=."
+        )
+    if kind == "text" and subject.tokenizer is not None:
+        return _present_text(subject, stimuli)
+    if kind == "text" and subject.input_fn is None:
+        raise ValueError(
+            f"{subject.name!r} has no tokenizer. Give load_subject(..., tokenizer=), an input_fn, or "
+            "stimuli with token_ids."
+        )
+    if kind == "tokens":
+        return _present_tokens(subject, stimuli)
+    return _present_items(subject, stimuli)
+
+
+def make_plan(keys: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+    """Divide trials into batches of equal length, so that nothing is ever padded.
+
+    Parameters
+    ----------
+    keys : sequence
+        One per trial; equal keys may share a batch.
+    batch_size : int
+        Most trials in one batch.
+
+    Returns
+    -------
+    plan : list of list of int
+        Trials of each batch; lengths in order of first appearance, trials in their own order.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for row, key in enumerate(keys):
+        groups.setdefault(key, []).append(row)
+    return [
+        rows[i : i + batch_size]
+        for rows in groups.values()
+        for i in range(0, len(rows), batch_size)
+    ]
+
+
+def probe_shapes(subject: Subject, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of one sample of each site, from a made-up item; {} where none can be made.
+
+    Parameters
+    ----------
+    subject : Subject
+        Whose sites.
+    names : sequence of str
+        Site names.
+
+    Returns
+    -------
+    shapes : dict of str to tuple of int
+        Without the axes of batch and position; sites that give no tensor are left out.
+    """
+    takes = getattr(subject.model, "main_input_name", None) if subject.config is not None else None
+    if takes == "input_ids":
+        inputs = {"input_ids": torch.zeros((1, 3), dtype=torch.long, device=subject.device)}
+        drop = 2
+    elif takes == "pixel_values":
+        size = getattr(subject.config, "image_size", 64)
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (1, getattr(subject.config, "num_channels", 3), height, width)
+        inputs = {"pixel_values": torch.zeros(shape, device=subject.device, dtype=subject.dtype)}
+        drop = 1
+    else:
+        return {}
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def take(site: Site, value: torch.Tensor) -> None:
+        shapes[site.name] = (
+            (value.shape[1],) if site.side == "pattern" else tuple(value.shape[drop:])
+        )
+
+    sites = select_sites(subject.model, names) if names else []
+    with (
+        hold_still(subject.model, eager=any(s.side == "pattern" for s in sites)),
+        Capture(subject.model, sites, take, strict=False) as capture,
+    ):
+        capture.start()
+        subject.model(**inputs)
+    return shapes
+
+
+def _present_text(subject: Subject, stimuli: Stimuli) -> Presentation:
+    tokenizer = subject.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"the tokenizer of {subject.name!r} gives no character offsets. Give a fast tokenizer: "
+            "load_subject(..., tokenizer=)."
+        )
+    ids, recorded, tables = [], [], []
+    onsets = stimuli.table.get("word_onsets")
+    for row in range(len(stimuli)):
+        text, context = stimuli.item(row), stimuli.context(row)
+        lead = context + ("" if not context or context[-1].isspace() else " ")
+        coded = tokenizer(
+            lead + text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+        )
+        token_ids = np.array(coded["input_ids"], np.int64)
+        _check_length(subject, stimuli, row, len(token_ids))
+        times = onsets.iloc[row] if onsets is not None else None
+        table = _describe_tokens(tokenizer, coded, text, len(lead), stimuli.words(row), times)
+        keep = table.pop("shown") == 0
+        if not keep.any():
+            raise ValueError(
+                f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r} has no token of its own."
+            )
+        ids.append(token_ids)
+        recorded.append(keep)
+        tables.append({"token_id": token_ids[keep], **{k: v[keep] for k, v in table.items()}})
+    return _make_sequence(subject, "token", ids, recorded, tables)
+
+
+def _describe_tokens(
+    tokenizer, coded, text: str, start: int, words: list[tuple[int, int]], times: str | None
+) -> dict[str, np.ndarray]:
+    """Return what the samples table says of every token; `shown` marks those of the context."""
+    n = len(coded["input_ids"])
+    special = np.array(coded["special_tokens_mask"], bool)
+    begin, end = (np.array(coded["offset_mapping"], np.int64).reshape(n, 2) - start).T
+    pieces, word = [], np.full(n, -1, np.int64)
+    ends = np.array([b for _, b in words], np.int64)
+    names = tokenizer.convert_ids_to_tokens(coded["input_ids"])
+    for i in range(n):
+        piece = "" if special[i] or end[i] <= 0 else text[max(begin[i], 0) : end[i]]
+        begin[i] += len(piece) - len(piece.lstrip()) if begin[i] >= 0 else 0
+        pieces.append(piece or names[i])
+        if not special[i] and begin[i] >= 0 and begin[i] < end[i]:
+            w = int(np.searchsorted(ends, begin[i], side="right"))
+            word[i] = w if w < len(words) and words[w][0] < end[i] else -1
+    own = ~special & (begin >= 0)
+    first = int(np.argmax(own)) if own.any() else n
+    shown = np.zeros(n, np.int64)
+    if start:  # with a context everything before the first token of the text is only shown
+        shown[:first] = 1
+    onset = np.full(n, np.nan)
+    if isinstance(times, str):
+        seconds = np.array([float(t) for t in times.split()] + [np.nan])
+        onset = seconds[word]
+    begin[special], end[special] = -1, -1
+    return {
+        "onset": onset,
+        "text": np.array(pieces, object),
+        "word": word,
+        "char_begin": begin,
+        "char_end": end,
+        "special": special,
+        "shown": shown,
+    }
+
+
+def _check_length(subject: Subject, stimuli: Stimuli, row: int, n_tokens: int) -> None:
+    limit = subject.max_length
+    if limit is not None and n_tokens > limit:
+        raise ValueError(
+            f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r} (row {row + 1}) has {n_tokens} tokens "
+            f"with its context; {subject.name!r} takes at most {limit}. Shorten or split it."
+        )
+
+
+def _present_tokens(subject: Subject, stimuli: Stimuli) -> Presentation:
+    ids, tables = [], []
+    size = getattr(subject.config, "vocab_size", None)
+    for row in range(len(stimuli)):
+        token_ids = np.array(stimuli.item(row), np.int64)
+        _check_length(subject, stimuli, row, len(token_ids))
+        if size is not None and token_ids.max() >= size:
+            raise ValueError(
+                f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r}: token id {token_ids.max()} is "
+                f"unknown to {subject.name!r}. Allowed: 0 to {size - 1}."
+            )
+        ids.append(token_ids)
+        tables.append({"token_id": token_ids})
+    return _make_sequence(subject, "token", ids, None, tables)
+
+
+def _make_sequence(subject: Subject, clock, ids, recorded, tables) -> Presentation:
+    def make_inputs(rows: Sequence[int]) -> tuple[tuple, dict]:
+        if subject.input_fn is not None:
+            return _call_input_fn(subject, [ids[r].tolist() for r in rows])
+        batch = torch.from_numpy(np.stack([ids[r] for r in rows])).to(subject.device)
+        return ((), {"input_ids": batch}) if subject.config is not None else ((batch,), {})
+
+    lengths = np.array([len(i) for i in ids])
+    return Presentation(clock, lengths.tolist(), lengths, recorded, tables, make_inputs)
+
+
+def _present_items(subject: Subject, stimuli: Stimuli) -> Presentation:
+    """Prepare images, frames, arrays, and texts for a model with its own input function."""
+    clock = {"image": "image", "frames": "frame"}.get(stimuli.kind, "item")
+    ready = _ImageLoader(subject, stimuli) if stimuli.kind == "image" else stimuli.item
+
+    def make_inputs(rows: Sequence[int]) -> tuple[tuple, dict]:
+        items = [ready(r) for r in rows]
+        if subject.input_fn is not None:
+            return _call_input_fn(subject, items)
+        batch = torch.from_numpy(np.stack(items))
+        batch = batch.to(subject.device, subject.dtype if batch.is_floating_point() else None)
+        name = getattr(subject.model, "main_input_name", None) if subject.config is not None else None
+        return ((), {name: batch}) if name else ((batch,), {})
+
+    shapes = [np.shape(stimuli.item(r)) for r in range(len(stimuli))]
+    if stimuli.kind == "image":
+        shapes = [ready.shape(r) for r in range(len(stimuli))]
+    lengths = np.array([s[0] if clock == "frame" else 1 for s in shapes])
+    tables: list[dict[str, np.ndarray]] = [{} for _ in shapes]
+    if clock == "frame":
+        tables = [{"onset": np.arange(n) / stimuli.rate} for n in lengths]
+    return Presentation(clock, shapes, lengths, None, tables, make_inputs)
+
+
+class _ImageLoader:
+    """Load images and bring them to the model's pixel values."""
+
+    def __init__(self, subject: Subject, stimuli: Stimuli):
+        self._subject, self._stimuli = subject, stimuli
+
+    def shape(self, row: int) -> tuple[int, ...]:
+        """Return the shape that the model sees, without processing every image."""
+        if self._processes(row):
+            return ("processed",)
+        return np.shape(self(row))
+
+    def __call__(self, row: int) -> np.ndarray:
+        image = self._load(row)
+        if self._processes(row):
+            done = self._subject.processor(images=[image], return_tensors="np")
+            return done["pixel_values"][0]
+        if self._subject.input_fn is not None:
+            return image
+        if image.ndim == 3 and image.shape[0] in (1, 3) and image.dtype.kind == "f":
+            return image
+        raise ValueError(
+            f"stimulus {self._stimuli.table['stimulus_id'].iloc[row]!r}: an image of shape "
+            f"{image.shape} and type {image.dtype} needs an image processor, and "
+            f"{self._subject.name!r} has none. Give floating-point pixel values (channel, height, "
+            "width), or load_subject(..., input_fn=)."
+        )
+
+    def _processes(self, row: int) -> bool:
+        """Whether the processor of the subject is asked: always, but for ready pixel values."""
+        if self._subject.processor is None or self._subject.input_fn is not None:
+            return False
+        item = self._stimuli.item(row)
+        return not (isinstance(item, np.ndarray) and item.dtype.kind == "f" and item.shape[0] in (1, 3))
+
+    def _load(self, row: int) -> np.ndarray:
+        item = self._stimuli.item(row)
+        if isinstance(item, np.ndarray):
+            return item
+        if item.suffix.lower() == ".npy":
+            return np.load(item, allow_pickle=False)
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(item) as image:
+                return np.asarray(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"stim_file={str(item)!r} is not a readable image ({error}).") from error
+
+
+def _call_input_fn(subject: Subject, items: list) -> tuple[tuple, dict]:
+    made = subject.input_fn(items)
+    if isinstance(made, torch.Tensor):
+        return (made,), {}
+    if isinstance(made, tuple):
+        return made, {}
+    if hasattr(made, "items"):
+        return (), dict(made)
+    raise TypeError(
+        f"input_fn returned a {type(made).__name__}. Return a tensor, a tuple of positional or a dict of "
+        "keyword arguments."
+    )
+
+
+def make_sample_table(presentation: Presentation, order: Sequence[int]) -> pd.DataFrame:
+    """Return the samples table in order of recording.
+
+    Parameters
+    ----------
+    presentation : Presentation
+        Its trials in the order of the stimulus table.
+    order : sequence of int
+        Trials in order of recording.
+
+    Returns
+    -------
+    table : DataFrame
+        One row per sample: trial (row of the stimulus table), position, then what is known of it.
+    """
+    counts = presentation.n_recorded[list(order)]
+    columns: dict[str, np.ndarray] = {
+        "trial": np.repeat(np.array(order, np.int64), counts),
+        "position": np.concatenate([_positions(presentation, r) for r in order]),
+    }
+    for name in presentation.tables[0]:
+        columns[name] = np.concatenate([presentation.tables[r][name] for r in order])
+    return pd.DataFrame(columns)
+
+
+def _positions(presentation: Presentation, row: int) -> np.ndarray:
+    """Return the positions of a trial's samples in what was shown, counted from 0."""
+    if presentation.recorded is None:
+        return np.arange(presentation.n_shown[row])
+    return np.flatnonzero(presentation.recorded[row])

@@ -1,0 +1,449 @@
+"""Record a subject: plan, probe, make the file, then one pass over the stimuli."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from netphys._check import check_option, check_positive, check_type
+from netphys.data._files import FileLock
+from netphys.data.nwb_header import LAYOUT_VERSION
+from netphys.data.nwb_layout import (
+    COUNT_NAMES,
+    FileLayout,
+    SessionSpec,
+    SiteSpec,
+    compute_file_bytes,
+    load_layout,
+    save_structure,
+)
+from netphys.data.session import Session, open_session
+from netphys.data.stimuli import Stimuli
+from netphys.recording.capture import Capture, hold_still
+from netphys.recording.present import (
+    CONTEXT_RULE,
+    Presentation,
+    make_plan,
+    make_sample_table,
+    present,
+)
+from netphys.recording.rows import SiteShape, convert, find_shape, make_unit_table
+from netphys.recording.sites import Site, select_sites
+from netphys.recording.subject import Subject
+from netphys.recording.writer import Writer, explain_disk_error
+
+RECORD_DTYPES = ("native", "float32", "float16", "bfloat16")
+_PACKAGES = ("netphys", "torch", "transformers", "tokenizers", "numpy", "h5py", "pynwb", "hdmf")
+_DESCRIPTIONS = {
+    "stimulus_id": "name of the stimulus",
+    "stimulus_index": "row of the stimulus table, from 0",
+    "batch": "planned batch in which the trial was shown",
+    "variability": "why repeats of a stimulus differ; none: the subject answers alike every time",
+    "trial": "row of the stimulus table (stimulus_index of the trials table)",
+    "position": "place in the sequence that was shown, from 0",
+    "onset": "seconds from the start of the stimulus, where known",
+    "token_id": "number of the token in the subject's vocabulary",
+    "text": "text of the token, or of the stimulus",
+    "word": "number of the word in the text; -1: none",
+    "char_begin": "first character in the text; -1: none",
+    "char_end": "character after the last in the text; -1: none",
+    "special": "whether the tokenizer added it",
+    "layer": "depth of the block from 0; -1: none",
+    "index": "number of the unit within its site",
+    "label": "name of the unit",
+}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """All that is settled before the first sample."""
+
+    subject: Subject
+    presentation: Presentation
+    plan: list[list[int]]
+    shapes: list[SiteShape]
+    spec: SessionSpec
+    nonfinite: str
+
+
+def record(
+    subject: Subject,
+    stimuli: Stimuli,
+    path: str | os.PathLike,
+    *,
+    sites: Sequence[str] | str = ("resid",),
+    dtype: str | None = None,
+    batch_size: int = 8,
+    nonfinite: str = "raise",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    protocol: Mapping | None = None,
+) -> Session:
+    """Show stimuli to a subject and record its activations into a session file.
+
+    The stored values are those of a plain forward pass on the same batches of equal length (nothing is
+    padded), bit for bit. The file is complete in structure before the first sample; an interruption at
+    any moment loses at most the batches that were not committed, and `resume` goes on from there.
+
+    Parameters
+    ----------
+    subject : Subject
+        Who is recorded; left exactly as it was.
+    stimuli : Stimuli
+        What is shown.
+    path : path-like
+        File to make, by custom ending in ``.nwb``.
+    sites : sequence of str
+        Kinds ("resid", "mlp", ...), module paths, or paths with ``*``.
+    dtype : str, optional
+        Type to store: "float32", "float16" or "bfloat16"; the model's own ("native") if left out.
+    batch_size : int
+        Most trials in one forward pass.
+    nonfinite : str
+        "raise": stop at a NaN or infinite activation; "keep": store and count them.
+    resume : bool
+        Go on with an unfinished recording of exactly this kind; a finished one is returned as it is.
+    overwrite : bool
+        Replace an existing file.
+    progress : bool
+        Show a progress bar.
+    protocol : dict, optional
+        Resolved protocol, kept in the provenance.
+
+    Returns
+    -------
+    session : Session
+        Read view on the finished file.
+
+    Raises
+    ------
+    FileExistsError
+        If the file exists and neither `resume` nor `overwrite` is set.
+    BlockingIOError
+        If another process is writing this file.
+    ValueError
+        If a site is unknown, a text is too long, a value is not finite, or the file to resume was made
+        in another way.
+    OSError
+        If the disk is full or read-only.
+    """
+    check_type("subject", subject, Subject, "what load_subject returns")
+    check_type("stimuli", stimuli, Stimuli, "what load_stimuli returns")
+    check_type("path", path, (str, os.PathLike), "a file name")
+    check_option("dtype", dtype or "native", RECORD_DTYPES)
+    check_option("nonfinite", nonfinite, ("raise", "keep"))
+    check_positive("batch_size", batch_size)
+    if resume and overwrite:
+        raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")
+    path = Path(path)
+    _check_target(path, resume, overwrite)
+    chosen = select_sites(subject.model, sites)
+    eager = any(s.side == "pattern" for s in chosen)
+    with hold_still(subject.model, eager=eager):
+        options = {"dtype": dtype or "native", "batch_size": batch_size, "nonfinite": nonfinite}
+        run = _prepare(subject, stimuli, chosen, options, protocol, eager)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path):
+                layout, done = _open_file(path, run.spec, resume, overwrite)
+                if not all(done):
+                    _record_batches(run, path, layout, done, progress)
+        except OSError as error:
+            raise explain_disk_error(error, path) from error
+    return open_session(path)
+
+
+def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"path={str(path)!r} is a folder. Give a file name in it.")
+    if path.exists() and not (resume or overwrite):
+        raise FileExistsError(
+            f"path={str(path)!r} exists. Choose another path, go on with resume=True, or replace it "
+            "with overwrite=True."
+        )
+
+
+def _prepare(
+    subject: Subject,
+    stimuli: Stimuli,
+    sites: list[Site],
+    options: dict,
+    protocol: Mapping | None,
+    eager: bool,
+) -> _Run:
+    """Plan the batches, probe the sites, and describe the file."""
+    presentation = present(subject, stimuli)
+    plan = make_plan(presentation.keys, options["batch_size"])
+    shapes = _probe(subject, presentation, plan, sites, options["dtype"])
+    provenance = {
+        "layout": LAYOUT_VERSION,
+        "subject": subject.describe(),
+        "stimuli": {
+            "name": stimuli.name,
+            "kind": stimuli.kind,
+            "n": len(stimuli),
+            "sha256": stimuli.compute_hash(),
+            "rate": stimuli.rate,
+        },
+        "context_rule": CONTEXT_RULE if "context" in stimuli.table else None,
+        "sites": [s.site.name for s in shapes],
+        "plan": {
+            "batch_size": options["batch_size"],
+            "n_batches": len(plan),
+            "rule": "trials of equal length, no padding; column `batch` of the trials table",
+            "sha256": hashlib.sha256(json.dumps(plan).encode()).hexdigest(),
+        },
+        "dtype": options["dtype"],
+        "nonfinite": options["nonfinite"],
+        "attention": "eager" if eager else _get_attention(subject),
+        "threads": torch.get_num_threads(),
+        "versions": {p: _get_version(p) for p in _PACKAGES},
+    }
+    provenance["fingerprint"] = _hash_json(provenance)
+    provenance["created"] = datetime.now(UTC).isoformat()
+    provenance["protocol"] = protocol
+    spec = _make_spec(subject, stimuli, presentation, plan, shapes, provenance)
+    return _Run(subject, presentation, plan, shapes, spec, options["nonfinite"])
+
+
+def _probe(
+    subject: Subject,
+    presentation: Presentation,
+    plan: list[list[int]],
+    sites: list[Site],
+    dtype: str,
+) -> list[SiteShape]:
+    """Run the largest batch once, keep the shapes, and throw the values away."""
+    lengths = presentation.n_shown
+    rows = max(plan, key=lambda b: (lengths[b[0]] > 1, len(b) * lengths[b[0]]))
+    n_positions, found = int(lengths[rows[0]]), {}
+
+    def take(site: Site, value: torch.Tensor) -> None:
+        found[site.name] = find_shape(
+            site,
+            value,
+            len(rows),
+            n_positions,
+            sequence=presentation.is_sequence,
+            n_keys=int(lengths.max()),
+            dtype=dtype,
+        )
+
+    with Capture(subject.model, sites, take) as capture:
+        capture.start()
+        args, kwargs = presentation.make_inputs(rows)
+        subject.model(*args, **kwargs)
+        capture.check()
+    return list(found.values())  # in the order in which the model computes them
+
+
+def _make_spec(
+    subject: Subject,
+    stimuli: Stimuli,
+    presentation: Presentation,
+    plan: list[list[int]],
+    shapes: list[SiteShape],
+    provenance: dict,
+) -> SessionSpec:
+    order = [row for batch in plan for row in batch]
+    counts = presentation.n_recorded[order]
+    clock, rate = presentation.clock, stimuli.rate if presentation.clock == "frame" else 1.0
+    first = np.cumsum(counts) - counts
+    samples = {clock: make_sample_table(presentation, order)}
+    times: dict[str, float | np.ndarray] = {clock: rate}
+    trials = pd.DataFrame(
+        {
+            "start_time": first / rate,
+            "stop_time": (first + counts - 0.5) / rate,
+            "stimulus_index": np.array(order, np.int64),
+            "batch": np.repeat(np.arange(len(plan)), [len(b) for b in plan]),
+            f"first_sample_{clock}": first,
+            f"n_samples_{clock}": counts,
+        }
+    )
+    if presentation.is_sequence and not all(s.is_sequence for s in shapes):
+        # sites with one value per trial follow a clock of their own, stamped at the trial's start
+        trials["first_sample_item"], trials["n_samples_item"] = np.arange(len(order)), 1
+        samples["item"] = pd.DataFrame({"trial": np.array(order, np.int64), "position": 0})
+        times["item"] = trials["start_time"].to_numpy()
+    if "variability" not in stimuli.table:
+        trials["variability"] = "none"
+    columns = stimuli.table.iloc[order].reset_index(drop=True)
+    sites = tuple(
+        SiteSpec(
+            name=s.site.name,
+            kind=s.site.kind,
+            clock=clock if s.is_sequence or not presentation.is_sequence else "item",
+            dtype=s.stored,
+            units=make_unit_table(s, subject),
+        )
+        for s in shapes
+    )
+    return SessionSpec(
+        sites=sites,
+        trials=pd.concat([trials, columns.apply(_make_plain)], axis=1),
+        samples=samples,
+        times=times,
+        n_batches=len(plan),
+        provenance=provenance,
+        title=f"{subject.name} ({subject.init}) on {stimuli.name}",
+        subject=subject.name.replace("/", "--"),
+        subject_description=f"{provenance['subject']['class']}, init {subject.init}",
+        descriptions=_DESCRIPTIONS,
+    )
+
+
+def _open_file(
+    path: Path, spec: SessionSpec, resume: bool, overwrite: bool
+) -> tuple[FileLayout, np.ndarray]:
+    """Make the file, or find out what an unfinished one still lacks."""
+    _check_target(path, resume, overwrite)  # again, now that nobody else can write
+    if resume and path.exists():
+        session = open_session(path)
+        _check_same(session, spec)
+        return load_layout(path), session.commits
+    need, free = compute_file_bytes(spec), shutil.disk_usage(path.parent).free
+    if need > free:
+        raise OSError(
+            28,
+            f"path={str(path)!r}: the recording takes {need / 1e9:.2f} GB, the disk has "
+            f"{free / 1e9:.2f} GB. Free some space, choose fewer sites, or store dtype='float16'.",
+        )
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)  # left by a run that was killed while making it
+    try:
+        layout = save_structure(fresh, spec)
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+    return layout, np.zeros(spec.n_batches, bool)
+
+
+def _check_same(session: Session, spec: SessionSpec) -> None:
+    """Refuse to go on with a recording that was made in another way."""
+    old, new = dict(session.provenance), dict(spec.provenance)
+    loose = ("created", "protocol", "fingerprint")
+    if session.complete:  # nothing will be recorded: only what the values are must agree
+        loose += ("versions", "threads")
+    for key in new:
+        if key not in loose and old.get(key) != new[key]:
+            was, now = old.get(key), new[key]
+            if isinstance(was, Mapping) and isinstance(now, Mapping):
+                part = next(k for k in {**now, **was} if was.get(k) != now.get(k))
+                key, was, now = f"{key}.{part}", was.get(part), now.get(part)
+            raise ValueError(
+                f"path={str(session.path)!r} cannot be resumed: {key} was {_short(was)} and is now "
+                f"{_short(now)}. Record to another path, or replace it with overwrite=True."
+            )
+
+
+def _record_batches(
+    run: _Run, path: Path, layout: FileLayout, done: np.ndarray, progress: bool
+) -> None:
+    shapes = {s.site.name: s for s in run.shapes}
+    place = {name: i for i, name in enumerate(shapes)}
+    first = {c: run.spec.trials[f"first_sample_{c}"].to_numpy() for c in run.spec.samples}
+    clocks = {s.name: s.clock for s in run.spec.sites}
+    begin = np.cumsum([0, *(len(b) for b in run.plan)])
+    row_bytes = {n: s.n_units * _itemsize(s.stored) for n, s in shapes.items()}
+    counts = np.zeros((len(shapes), len(COUNT_NAMES)), np.int64)
+    batch, rows, mask = 0, run.plan[0], None
+
+    def take(site: Site, value: torch.Tensor) -> None:
+        shape = shapes[site.name]
+        n_positions = int(run.presentation.n_shown[rows[0]])
+        values, *bad = _convert_checked(run, shape, value, rows, n_positions, mask)
+        counts[place[site.name]] = bad
+        writer.put(site.name, int(first[clocks[site.name]][begin[batch]]), values)
+
+    with (
+        Writer(path, layout, row_bytes) as writer,
+        Capture(run.subject.model, [s.site for s in run.shapes], take) as capture,
+        tqdm(
+            total=len(run.spec.trials),
+            initial=sum(len(b) for b, d in zip(run.plan, done, strict=True) if d),
+            desc=path.name,
+            unit="trial",
+            disable=not progress,
+        ) as bar,
+    ):
+        for batch, rows in enumerate(run.plan):
+            if done[batch]:
+                continue
+            mask = run.presentation.mask(rows)
+            args, kwargs = run.presentation.make_inputs(rows)
+            capture.start()
+            run.subject.model(*args, **kwargs)
+            capture.check()
+            writer.commit(batch, counts)
+            bar.update(len(rows))
+            bar.set_postfix_str(f"{writer.n_bytes / 1e6:.0f} MB, stall {writer.stall_seconds:.1f} s")
+
+
+def _convert_checked(
+    run: _Run,
+    shape: SiteShape,
+    value: torch.Tensor,
+    rows: list[int],
+    n_positions: int,
+    mask: np.ndarray | None,
+) -> tuple[np.ndarray, int, int]:
+    """Return the rows to store with their counts, or refuse values that are not finite."""
+    flat = shape.to_rows(value, len(rows), n_positions, mask)
+    values, n_nonfinite, n_overflow = convert(flat, shape.stored)
+    if shape.site.side == "pattern" and n_nonfinite:  # keys that a shorter trial does not have
+        absent = shape.unit_shape[-1] - value.shape[-1]
+        n_nonfinite -= absent * len(flat) * shape.n_units // shape.unit_shape[-1]
+    if n_nonfinite and run.nonfinite == "raise":
+        names = run.spec.trials.set_index("stimulus_index")["stimulus_id"].loc[rows]
+        raise ValueError(
+            f"site={shape.site.name!r} gave {n_nonfinite} NaN or infinite values for stimuli "
+            f"{', '.join(names.iloc[:3])}{' ...' if len(names) > 3 else ''}. Check the model or its "
+            "type (float16 overflows at 65,504), or store them with nonfinite='keep'."
+        )
+    return values, n_nonfinite, n_overflow
+
+
+def _make_plain(column: pd.Series) -> pd.Series:
+    """Return a column as NWB stores it: numbers stay numbers, all else is text."""
+    return column if column.dtype.kind in "fiub" else column.fillna("").astype(str).astype(object)
+
+
+def _get_attention(subject: Subject) -> str | None:
+    return getattr(subject.config, "_attn_implementation", None)
+
+
+def _get_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _hash_json(value: Mapping) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _itemsize(stored: str) -> int:
+    return int(np.dtype(stored.replace("bfloat16", "uint16")).itemsize)

@@ -1,0 +1,237 @@
+"""From the tensor that passes a site to the rows that are stored: one row per sample, units flat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from netphys.recording.capture import CaptureError
+from netphys.recording.sites import Site
+from netphys.recording.subject import DTYPES, Subject
+
+_STORED = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+}
+
+
+@dataclass(frozen=True)
+class SiteShape:
+    """What a probe pass found out about a site.
+
+    Parameters
+    ----------
+    site : Site
+        The site.
+    is_sequence : bool
+        Whether it has a value per position, or one per trial.
+    unit_shape : tuple of int
+        Axes of one sample, before they are made flat.
+    stored : str
+        Name of the stored type.
+    """
+
+    site: Site
+    is_sequence: bool
+    unit_shape: tuple[int, ...]
+    stored: str
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+        return int(np.prod(self.unit_shape))
+
+    def to_rows(
+        self, value: torch.Tensor, n_trials: int, n_positions: int, mask: np.ndarray | None
+    ) -> torch.Tensor:
+        """Return the recorded samples of a batch as (sample, unit), in the model's type.
+
+        Parameters
+        ----------
+        value : Tensor
+            What passed the site.
+        n_trials, n_positions : int
+            Size of the batch.
+        mask : ndarray of bool, shape (n_trials, n_positions), or None
+            Which positions are recorded.
+
+        Returns
+        -------
+        rows : Tensor
+            Trials one after the other.
+        """
+        if self.site.side == "pattern":
+            value = value.movedim(1, 2) if self.is_sequence else value  # (trial, query, head, key)
+            missing = self.unit_shape[-1] - value.shape[-1]
+            if missing:  # shorter sequences have fewer keys
+                value = torch.nn.functional.pad(value, (0, missing), value=float("nan"))
+        n_rows = n_trials * n_positions if self.is_sequence else n_trials
+        if value.numel() != n_rows * self.n_units:
+            raise CaptureError(
+                f"site={self.site.name!r} changed its shape between batches: {tuple(value.shape)} does "
+                f"not hold {n_rows} samples of {self.n_units} units. Record stimuli of equal shape."
+            )
+        rows = value.reshape(n_rows, self.n_units)
+        if mask is not None and self.is_sequence:
+            rows = rows[torch.from_numpy(mask.reshape(-1)).to(rows.device)]
+        return rows
+
+
+def find_shape(
+    site: Site,
+    value: torch.Tensor,
+    n_trials: int,
+    n_positions: int,
+    *,
+    sequence: bool,
+    n_keys: int,
+    dtype: str,
+) -> SiteShape:
+    """Find out from one batch how a site's values divide into samples and units.
+
+    Parameters
+    ----------
+    site : Site
+        The site.
+    value : Tensor
+        What passed it.
+    n_trials, n_positions : int
+        Size of the batch.
+    sequence : bool
+        Whether the stimuli have positions.
+    n_keys : int
+        Most positions that any trial has (for attention weights).
+    dtype : str
+        Type to store, or "native".
+
+    Returns
+    -------
+    shape : SiteShape
+        What it is.
+    """
+    shape = tuple(value.shape)
+    if site.side == "pattern":
+        unit_shape = (shape[1], n_keys) if sequence else shape[1:]
+        is_sequence = sequence
+    elif sequence and len(shape) >= 3 and shape[:2] == (n_trials, n_positions):
+        unit_shape, is_sequence = shape[2:], True
+    elif sequence and len(shape) == 2 and shape[0] == n_trials * n_positions != n_trials:
+        unit_shape, is_sequence = shape[1:], True
+    elif shape and shape[0] == n_trials and not (sequence and len(shape) > 2):
+        unit_shape, is_sequence = shape[1:], False
+    else:
+        raise CaptureError(
+            f"site={site.name!r} gives {shape} for a batch of {n_trials} trials"
+            + (f" x {n_positions} positions" if sequence else "")
+            + ": its samples do not follow the stimuli. Choose another module."
+        )
+    stored = _STORED[DTYPES.get(dtype, value.dtype)] if value.dtype in _STORED else None
+    if stored is None:
+        raise CaptureError(
+            f"site={site.name!r} has type {value.dtype}, which cannot be stored as it is. "
+            f"Record with dtype= one of {', '.join(DTYPES)}."
+        )
+    return SiteShape(site, is_sequence, unit_shape or (1,), stored)
+
+
+def make_unit_table(shape: SiteShape, subject: Subject) -> pd.DataFrame:
+    """Describe the units of a site: layer, index, label, and where each lies.
+
+    Parameters
+    ----------
+    shape : SiteShape
+        The site and the axes of one sample.
+    subject : Subject
+        For the number of heads and the names of the tokens.
+
+    Returns
+    -------
+    table : DataFrame
+        One row per unit.
+    """
+    site, n = shape.site, shape.n_units
+    columns: dict[str, np.ndarray] = {"layer": np.full(n, site.layer), "index": np.arange(n)}
+    heads = getattr(subject.config, "num_attention_heads", None)
+    axes = _name_axes(shape)
+    if axes:
+        places = np.unravel_index(np.arange(n), shape.unit_shape)
+        columns |= dict(zip(axes, places, strict=True))
+    elif site.kind == "head" and heads and n % heads == 0:
+        columns["head"] = np.arange(n) // (n // heads)
+    columns["label"] = _label(shape, subject, columns)
+    return pd.DataFrame(columns)
+
+
+def _name_axes(shape: SiteShape) -> tuple[str, ...]:
+    n = len(shape.unit_shape)
+    if shape.site.side == "pattern":
+        return ("head", "key") if shape.is_sequence else ("head", "query", "key")
+    if n == 3:
+        return ("channel", "y", "x")
+    if n == 2:
+        return ("patch", "channel")
+    return tuple(f"axis_{i}" for i in range(n)) if n > 1 else ()
+
+
+def _label(shape: SiteShape, subject: Subject, columns: dict[str, np.ndarray]) -> np.ndarray:
+    site, n = shape.site, shape.n_units
+    if site.kind == "logits" and subject.tokenizer is not None:
+        words = subject.tokenizer.convert_ids_to_tokens(range(min(n, len(subject.tokenizer))))
+        return np.array([*map(str, words), *(f"token.{i}" for i in range(len(words), n))], object)
+    stem = site.kind if site.kind != "module" else site.name
+    if site.layer >= 0:
+        stem = f"L{site.layer:02d}.{stem}"
+    width = len(str(n - 1))
+    return np.array([f"{stem}.{i:0{width}d}" for i in columns["index"]], object)
+
+
+def convert(rows: torch.Tensor, stored: str) -> tuple[np.ndarray, int, int]:
+    """Cast rows to the stored type and count what is not finite.
+
+    Parameters
+    ----------
+    rows : Tensor, shape (n_samples, n_units)
+        Values in the model's type.
+    stored : str
+        Name of the stored type.
+
+    Returns
+    -------
+    values : ndarray
+        In the stored type, bfloat16 as uint16.
+    n_nonfinite : int
+        NaN or infinite values of the model.
+    n_overflow : int
+        Finite values that the cast made infinite.
+    """
+    target = next(t for t, name in _STORED.items() if name == stored)
+    n_nonfinite = count_nonfinite(rows)
+    cast = rows.to(target)
+    n_overflow = 0 if target == rows.dtype else count_nonfinite(cast) - n_nonfinite
+    cast = cast.cpu().contiguous()
+    if target == torch.bfloat16:
+        return cast.view(torch.int16).numpy().view(np.uint16), n_nonfinite, n_overflow
+    return cast.numpy(), n_nonfinite, n_overflow
+
+
+def count_nonfinite(rows: torch.Tensor) -> int:
+    """Return the number of NaN and infinite values.
+
+    Parameters
+    ----------
+    rows : Tensor
+        Values.
+
+    Returns
+    -------
+    n : int
+        0 in the usual case, for the price of one sum.
+    """
+    if torch.isfinite(rows.sum(dtype=torch.float32)):  # NaN and inf both survive a sum
+        return 0
+    return int((~torch.isfinite(rows)).sum())

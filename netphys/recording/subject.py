@@ -1,0 +1,357 @@
+"""Subjects: a network with fixed weights, how it is loaded, and what can be recorded from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from netphys._check import check_option, check_type, suggest
+from netphys._shipped import shipped_path
+from netphys.recording.sites import find_sites
+from netphys.recording.twins import make_random, make_shuffled, run_seeded
+
+INITS = ("trained", "random", "shuffled")
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Subject:
+    """One model with fixed weights, treated as an experimental subject.
+
+    Made by `load_subject`. The model is never changed: recording leaves its mode, gradients and hooks
+    as they were.
+
+    Parameters
+    ----------
+    model : Module
+        The network.
+    name : str
+        How it was named.
+    init : str
+        "trained", "random" or "shuffled".
+    seed : int
+        Seed of an untrained twin.
+    tokenizer : tokenizer or None
+        Fast tokenizer of transformers, for texts.
+    processor : image processor or None
+        Of transformers, for images.
+    input_fn : callable or None
+        Turns a list of items into the model's input.
+    source : dict
+        Where the weights come from, for the provenance.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        name: str,
+        init: str = "trained",
+        seed: int = 0,
+        tokenizer=None,
+        processor=None,
+        input_fn: Callable | None = None,
+        source: dict | None = None,
+    ):
+        self.model, self.name, self.init, self.seed = model, name, init, seed
+        self.tokenizer, self.processor, self.input_fn = tokenizer, processor, input_fn
+        self._source = source or {}
+
+    @property
+    def config(self):
+        """The model's configuration; None for a model that is not of transformers."""
+        return getattr(self.model, "config", None)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first weight."""
+        return next(self._tensors(), torch.zeros(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the first floating-point weight."""
+        return next((t.dtype for t in self._tensors() if t.is_floating_point()), torch.float32)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights, tied ones counted once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def max_length(self) -> int | None:
+        """Longest sequence in tokens that the model takes; None if there is no limit."""
+        limits = [getattr(self.config, "max_position_embeddings", None)]
+        limits.append(getattr(self.tokenizer, "model_max_length", None))
+        return min((n for n in limits if isinstance(n, int) and 0 < n < 10**9), default=None)
+
+    def sites(self, *, all_modules: bool = False) -> pd.DataFrame:
+        """List where this subject can be recorded, with the number of units.
+
+        Parameters
+        ----------
+        all_modules : bool
+            Also list every module that is not one of the standard sites.
+
+        Returns
+        -------
+        table : DataFrame
+            Indexed by site: kind, layer, and the shape of one sample (from one discarded forward pass
+            on a made-up item; "" where it cannot be known without stimuli).
+        """
+        from netphys.recording.present import probe_shapes
+
+        standard = find_sites(self.model)
+        known = {s.module for s in standard if s.side == "out"}
+        rows = [(s.name, s.kind, s.layer) for s in standard]
+        if all_modules:
+            rows += [(n, "module", -1) for n, _ in self.model.named_modules() if n and n not in known]
+        shapes = probe_shapes(self, [r[0] for r in rows])
+        table = pd.DataFrame(rows, columns=["site", "kind", "layer"])
+        table["shape"] = [" x ".join(map(str, shapes[s])) if s in shapes else "" for s in table["site"]]
+        return table.set_index("site")
+
+    def compute_hash(self) -> str:
+        """Return the SHA-256 of all weights and buffers, with their names, types and shapes.
+
+        Returns
+        -------
+        digest : str
+            64 hexadecimal digits.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in self.model.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            flat = tensor.detach().contiguous().cpu().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+        return digest.hexdigest()
+
+    def describe(self) -> dict:
+        """Return what a session file says of this subject.
+
+        Returns
+        -------
+        facts : dict
+            JSON-ready.
+        """
+        facts = {
+            "name": self.name,
+            "init": self.init,
+            "seed": self.seed,
+            "class": type(self.model).__name__,
+            "n_parameters": self.n_parameters,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device.type,
+            "weights_sha256": self.compute_hash(),
+            "tokenizer": type(self.tokenizer).__name__ if self.tokenizer is not None else None,
+            **self._source,
+        }
+        if hasattr(self.config, "to_json_string"):
+            facts["config"] = json.loads(self.config.to_json_string(use_diff=True))
+        return facts
+
+    def _tensors(self):
+        yield from self.model.parameters()
+        yield from self.model.buffers()
+
+    def __repr__(self) -> str:
+        seed = f", seed {self.seed}" if self.init != "trained" else ""
+        return (
+            f"<Subject {self.name!r}: {type(self.model).__name__}, {self.n_parameters:,} parameters, "
+            f"{self.init}{seed}, {str(self.dtype).removeprefix('torch.')} on {self.device.type}>"
+        )
+
+
+def load_subject(
+    name: str | os.PathLike | torch.nn.Module,
+    *,
+    init: str = "trained",
+    seed: int = 0,
+    dtype: str | None = None,
+    device: str = "cpu",
+    input_fn: Callable | None = None,
+    tokenizer=None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Subject:
+    """Load a network as a subject, or make its untrained twin.
+
+    Parameters
+    ----------
+    name : str, path-like or Module
+        Hugging Face id, folder with a transformers model, ``"builtin:language"``, or any module.
+    init : str
+        "trained": the weights as they are; "random": drawn anew as before training; "shuffled": the
+        values of each weight tensor permuted within it.
+    seed : int
+        Seed of a twin.
+    dtype : str, optional
+        "float32", "float16" or "bfloat16"; as stored if left out.
+    device : str
+        Where to run, such as "cpu" or "cuda".
+    input_fn : callable, optional
+        For a module of your own: takes a list of items (arrays, token ids or texts of equal length) and
+        returns its input as a tensor, a tuple of positional or a dict of keyword arguments.
+    tokenizer : tokenizer, optional
+        Fast tokenizer of transformers; found with the model if left out.
+    revision : str, optional
+        Commit, tag or branch on the Hugging Face hub.
+    trust_remote_code : bool
+        Run code that comes with the model. Off unless you trust its origin.
+
+    Returns
+    -------
+    subject : Subject
+        In the mode it was loaded in.
+
+    Raises
+    ------
+    ValueError
+        If the name, the init, the dtype or the device is unknown.
+
+    Examples
+    --------
+    >>> load_subject("builtin:language", init="random", seed=1).init
+    'random'
+    """
+    check_option("init", init, INITS)
+    check_type("seed", seed, int, "a whole number")
+    if dtype is not None:
+        check_option("dtype", dtype, DTYPES)
+    _check_device(device)
+    if isinstance(name, torch.nn.Module):
+        model, label, source = name, type(name).__name__, {"source": "module"}
+        make = {"trained": lambda m, s: m, "random": make_random, "shuffled": make_shuffled}[init]
+        model = make(model, seed)
+        processor = None
+    else:
+        check_type("name", name, (str, os.PathLike), "a name, a folder or a torch.nn.Module")
+        folder, label, source = _locate(name)
+        options = {"trust_remote_code": trust_remote_code}
+        if revision is not None:
+            options["revision"] = source["revision"] = revision
+        model = _load_model(folder, label, init, seed, dtype, options)
+        tokenizer = tokenizer or _load_part("AutoTokenizer", folder, options)
+        processor = None
+        if getattr(model, "main_input_name", "") == "pixel_values":
+            processor = _load_part("AutoImageProcessor", folder, options)
+    if dtype is not None or device != "cpu":
+        model = _move(model, name, dtype, device)
+    return Subject(
+        model,
+        name=label,
+        init=init,
+        seed=seed,
+        tokenizer=tokenizer,
+        processor=processor,
+        input_fn=input_fn,
+        source=source,
+    )
+
+
+def _move(model: torch.nn.Module, name: object, dtype: str | None, device: str) -> torch.nn.Module:
+    """Move a model that is ours; one that the user gave must be there already."""
+    wanted = DTYPES[dtype] if dtype else None
+    if model is name:
+        tensor = next(model.parameters(), None)
+        here = tensor is None or (
+            tensor.device.type == torch.device(device).type and wanted in (None, tensor.dtype)
+        )
+        if not here:
+            raise ValueError(
+                f"dtype={dtype!r}, device={device!r} differ from the module that was given; it would be "
+                "changed. Move it yourself first: model.to(...)."
+            )
+        return model
+    return model.to(device=device, dtype=wanted)
+
+
+def _check_device(device: str) -> None:
+    check_type("device", device, str, "a device such as 'cpu' or 'cuda'")
+    kind = device.partition(":")[0]
+    check_option("device", kind, ("cpu", "cuda", "mps"))
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[kind]:
+        raise ValueError(f"device={device!r} is not available on this machine. Use 'cpu'.")
+
+
+def _locate(name: str | os.PathLike) -> tuple[str, str, dict]:
+    """Return what transformers should load, the label, and the origin for the provenance."""
+    text = os.fspath(name)
+    if text.startswith("builtin:"):
+        root = shipped_path("subjects")
+        known = [f"builtin:{p.name}" for p in sorted(root.iterdir()) if (p / "config.json").exists()]
+        check_option("name", text, known)
+        return str(root / text.removeprefix("builtin:")), text, {"source": "builtin"}
+    if Path(text).is_dir():
+        if not (Path(text) / "config.json").exists():
+            raise ValueError(
+                f"name={text!r} is a folder without config.json. Give the folder of a transformers "
+                "model (saved with save_pretrained)."
+            )
+        return text, Path(text).resolve().name, {"source": "folder"}
+    if isinstance(name, os.PathLike) or text.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"name={text!r}: no such folder. Give the folder of a model.")
+    return text, text, {"source": "hugging face"}
+
+
+def _load_model(
+    folder: str, label: str, init: str, seed: int, dtype: str | None, options: dict
+) -> torch.nn.Module:
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        kind = _find_class(config, options["trust_remote_code"])
+        if init == "random":
+            model = run_seeded(lambda: _make_from_config(kind, config, options), seed)
+        else:
+            wanted = DTYPES[dtype] if dtype else "auto"
+            model = kind.from_pretrained(folder, config=config, dtype=wanted, **options)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"name={label!r} could not be loaded: {first} Give a Hugging Face id that this machine can "
+            "reach or has cached, the folder of a transformers model, or 'builtin:language'."
+            f"{suggest(label, ['builtin:language'])}"
+        ) from error
+    model = make_shuffled(model, seed) if init == "shuffled" else model
+    return model
+
+
+def _make_from_config(kind, config, options: dict) -> torch.nn.Module:
+    if hasattr(kind, "from_config"):  # an Auto class
+        model = kind.from_config(config, trust_remote_code=options["trust_remote_code"])
+    else:
+        model = kind(config)
+    stored = getattr(config, "dtype", None)
+    return model.to(stored) if isinstance(stored, torch.dtype) else model
+
+
+def _find_class(config, trust_remote_code: bool):
+    """Return the class that was saved; of T5 its encoder; else the plain model."""
+    import transformers
+
+    if config.model_type in ("t5", "mt5", "umt5"):
+        prefix = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}[config.model_type]
+        return getattr(transformers, f"{prefix}EncoderModel")
+    names = getattr(config, "architectures", None) or []
+    if names and hasattr(transformers, names[0]) and not (
+        trust_remote_code and hasattr(config, "auto_map")
+    ):
+        return getattr(transformers, names[0])
+    return transformers.AutoModel
+
+
+def _load_part(auto: str, folder: str, options: dict):
+    """Return the tokenizer or image processor of a model, or None if it has none."""
+    import transformers
+
+    try:
+        return getattr(transformers, auto).from_pretrained(folder, **options)
+    except (OSError, ValueError, KeyError, TypeError, ImportError):
+        return None

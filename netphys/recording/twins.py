@@ -1,0 +1,91 @@
+"""Untrained twins: the same architecture with weights that learned nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+
+def run_seeded(function: Callable, seed: int):
+    """Call a function with torch's generators seeded, and put their state back afterwards.
+
+    Parameters
+    ----------
+    function : callable
+        Takes nothing.
+    seed : int
+        Seed.
+
+    Returns
+    -------
+    result
+        What the function returns.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return function()
+
+
+def make_random(module: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Copy a module and draw all its weights anew, as at the start of training.
+
+    Parameters
+    ----------
+    module : Module
+        Every submodule that owns parameters must have ``reset_parameters`` (all layers of torch do).
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    twin : Module
+        The module given is not changed.
+
+    Raises
+    ------
+    ValueError
+        If a submodule does not say how it starts.
+    """
+    for name, part in module.named_modules():
+        if list(part.parameters(recurse=False)) and not hasattr(part, "reset_parameters"):
+            raise ValueError(
+                f"init='random': module {name or type(part).__name__!r} has no reset_parameters(). "
+                "Add that method, or use init='shuffled'."
+            )
+    twin = copy.deepcopy(module)
+
+    def reset():
+        for part in twin.modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+
+    run_seeded(reset, seed)
+    return twin
+
+
+def make_shuffled(module: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Copy a module and permute the entries of each weight tensor within itself.
+
+    The distribution of the values of every tensor stays, their arrangement goes.
+
+    Parameters
+    ----------
+    module : Module
+        Any module; tied weights stay tied.
+    seed : int
+        Seed of the permutations.
+
+    Returns
+    -------
+    twin : Module
+        The module given is not changed.
+    """
+    twin = copy.deepcopy(module)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
+            weight.copy_(weight.flatten()[order].view_as(weight))
+    return twin

@@ -1,0 +1,371 @@
+"""A recording equals a plain forward pass on the same batches, bit for bit; bad input is refused."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ARCHITECTURES, check_nwb, make_model, make_stimuli
+
+import netphys
+from netphys.recording import record as record_module
+from netphys.recording.present import present
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def run_plain(model, subject, stimuli, session, name):
+    """Return what a site gives in plain forward passes on the session's batches, by sample."""
+    module = dict(model.named_modules())[name.partition("@")[0]]
+    side, caught, parts = name.partition("@")[2], [], []
+
+    def out(module, inputs, output):
+        parts = output if isinstance(output, tuple) else (output,)
+        pick = [p for p in parts if torch.is_tensor(p) and (side != "pattern" or p.ndim == 4)]
+        caught.append((pick[-1] if side == "pattern" else pick[0]).clone())
+
+    def before(module, inputs, keywords):
+        caught.append(next(v for v in (*inputs, *keywords.values()) if torch.is_tensor(v)).clone())
+
+    if side == "in":
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = module.register_forward_hook(out)
+    presentation = present(subject, stimuli)
+    if session.provenance["attention"] == "eager" and model.config.model_type != "resnet":
+        model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        for _, rows in session.trial_table.groupby("batch"):
+            args, kwargs = presentation.make_inputs(rows["stimulus_index"].tolist())
+            model(*args, **kwargs)
+            value = caught.pop()
+            if side == "pattern" and presentation.is_sequence:
+                keys = int(presentation.n_shown.max())
+                value = torch.nn.functional.pad(
+                    value.transpose(1, 2), (0, keys - value.shape[-1]), value=float("nan")
+                )
+            n = len(rows) * (value.shape[1] if presentation.is_sequence else 1)
+            parts.append(value.reshape(n, -1))
+    handle.remove()
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_record_equals_plain_forward_for_every_kind(family, tmp_path):
+    model = make_model(family)
+    subject, stimuli = netphys.load_subject(model), make_stimuli(family)
+    kinds = list(dict.fromkeys(subject.sites()["kind"]))
+    session = netphys.record(
+        subject, stimuli, tmp_path / "a.nwb", sites=kinds, batch_size=3, progress=False
+    )
+    assert session.complete
+    plain = copy.deepcopy(model)
+    for name in session.sites:
+        expected = run_plain(plain, subject, stimuli, session, name).numpy()
+        np.testing.assert_array_equal(session[name].to_numpy(), expected)
+        assert session.site_table.loc[name, "dtype"] == "float32"
+    check_nwb(session.path, inspect=True)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_record_keeps_the_native_type_of_a_half_precision_model(family, dtype, tmp_path):
+    model = make_model(family).to(DTYPES[dtype])
+    subject, stimuli = netphys.load_subject(model), make_stimuli(family)
+    kinds = ["resid", "conv"] if family == "resnet" else ["embed", "resid", "head", "mlp"]
+    session = netphys.record(
+        subject, stimuli, tmp_path / "a.nwb", sites=kinds, batch_size=3, progress=False
+    )
+    for name in session.sites:
+        assert session.site_table.loc[name, "dtype"] == dtype
+        expected = run_plain(model, subject, stimuli, session, name)
+        np.testing.assert_array_equal(session[name].to_numpy(), expected.float().numpy())
+
+
+@pytest.mark.parametrize("dtype", list(DTYPES))
+@pytest.mark.parametrize("family", ["gpt2", "resnet"])
+def test_record_casts_on_request(family, dtype, tmp_path):
+    model = make_model(family)
+    subject, stimuli = netphys.load_subject(model), make_stimuli(family)
+    session = netphys.record(
+        subject, stimuli, tmp_path / "a.nwb", sites="resid", dtype=dtype, progress=False
+    )
+    for name in session.sites:
+        assert session.site_table.loc[name, "dtype"] == dtype
+        expected = run_plain(model, subject, stimuli, session, name).to(DTYPES[dtype])
+        np.testing.assert_array_equal(session[name].to_numpy(), expected.float().numpy())
+
+
+def test_record_counts_overflow_of_float16(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Identity())
+    stimuli = netphys.load_stimuli(arrays=np.array([[1.0, 7e4], [-7e4, 65504.0]], np.float32))
+    session = netphys.record(
+        netphys.load_subject(module), stimuli, tmp_path / "a.nwb", sites="0", dtype="float16"
+    )
+    assert session.counts.loc["0"].to_dict() == {"nonfinite": 0, "overflow": 2}
+    np.testing.assert_array_equal(session["0"], [[1, np.inf], [-np.inf, 65504]])
+    assert "2 overflow values" in session.summary()
+
+
+def test_record_refuses_values_that_are_not_finite_and_keeps_earlier_batches(tmp_path):
+    class Divide(torch.nn.Module):
+        def forward(self, x):
+            return 1 / x
+
+    subject = netphys.load_subject(torch.nn.Sequential(Divide()))
+    stimuli = netphys.load_stimuli(arrays=np.array([[1.0], [2.0], [0.0]], np.float32))
+    options = {"sites": "0", "batch_size": 1, "progress": False}
+    with pytest.raises(ValueError, match=r"site='0' gave 1 NaN or infinite values for stimuli s3"):
+        netphys.record(subject, stimuli, tmp_path / "a.nwb", **options)
+    session = netphys.open_session(tmp_path / "a.nwb")
+    assert session.commits.tolist() == [True, True, False]
+    assert session["0"].to_numpy().ravel().tolist() == [1.0, 0.5]
+    assert session.trials("0").sizes["trial"] == 2
+    kept = netphys.record(subject, stimuli, tmp_path / "b.nwb", nonfinite="keep", **options)
+    assert kept.counts.loc["0", "nonfinite"] == 1
+
+
+def test_record_leaves_the_model_as_found_also_after_an_error(tmp_path, tokens):
+    model = make_model("gpt2").train()
+    model.transformer.h[0].eval()  # a mixed state must come back as it was
+    model.transformer.wpe.weight.requires_grad_(False)
+    calls = []
+    own = model.transformer.h[1].register_forward_hook(lambda *a: calls.append(1))
+    before = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+    grads = [p.requires_grad for p in model.parameters()]
+    subject = netphys.load_subject(model)
+    netphys.record(subject, tokens, tmp_path / "a.nwb", sites=["resid", "pattern"], progress=False)
+
+    def fail(*args):
+        raise RuntimeError("inside the model")
+
+    broken = model.transformer.ln_f.register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="inside the model"):
+        netphys.record(subject, tokens, tmp_path / "b.nwb", sites=["resid", "pattern"])
+    broken.remove()
+    after = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+    assert after == before
+    assert [p.requires_grad for p in model.parameters()] == grads
+    assert model.config._attn_implementation == "sdpa"
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    assert calls
+    own.remove()
+
+
+def test_record_stores_no_padding_and_the_batch_plan(tmp_path, gpt2, tokens):
+    session = netphys.record(gpt2, tokens, tmp_path / "a.nwb", batch_size=2, progress=False)
+    lengths = [len(ids.split()) for ids in tokens.table["token_ids"]]
+    table = session.trial_table
+    assert session["transformer.h.0"].sizes["sample"] == sum(lengths)
+    assert table["n_samples_token"].tolist() == [lengths[i] for i in table["stimulus_index"]]
+    for _, rows in table.groupby("batch"):
+        assert len(rows) <= 2 and rows["n_samples_token"].nunique() == 1
+    np.testing.assert_allclose(
+        table["stop_time"] - table["start_time"], table["n_samples_token"] - 0.5
+    )
+
+
+def test_record_keeps_trials_aligned_with_their_stimuli(tmp_path, gpt2, tokens):
+    session = netphys.record(gpt2, tokens, tmp_path / "a.nwb", sites="embed", progress=False)
+    data = session.trials("embed")
+    assert data["stimulus_id"].to_numpy().tolist() == tokens.table["stimulus_id"].tolist()
+    assert data["condition"].to_numpy().tolist() == tokens.table["condition"].tolist()
+    for i, ids in enumerate(tokens.table["token_ids"]):
+        ids = torch.tensor([[int(t) for t in ids.split()]])
+        with torch.inference_mode():
+            wte = gpt2.model.transformer.wte(ids) + gpt2.model.transformer.wpe(
+                torch.arange(ids.shape[1])
+            )
+        n = ids.shape[1]
+        np.testing.assert_array_equal(data[i, :n], wte[0])
+        assert np.isnan(data[i, n:]).all()
+
+
+def test_record_of_frames_follows_their_clock(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh())
+    rng = np.random.default_rng(0)
+    frames = [rng.normal(size=(n, 3)).astype(np.float32) for n in (5, 3, 5)]
+    stimuli = netphys.load_stimuli(arrays=frames, kind="frames", rate=50.0)
+    session = netphys.record(netphys.load_subject(module), stimuli, tmp_path / "a.nwb", sites="*")
+    assert session.trial_table["start_time"].tolist() == [0.0, 0.1, 0.2]
+    assert session.trial_table["stimulus_index"].tolist() == [0, 2, 1]
+    with torch.inference_mode():
+        np.testing.assert_allclose(
+            session.trials("1")[1, :3], module(torch.from_numpy(frames[1])), rtol=1e-6
+        )
+
+
+def test_record_gives_one_value_per_trial_its_own_clock(tmp_path):
+    class Pooled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = torch.nn.Embedding(VOCABULARY := 10, 4)
+            self.head = torch.nn.Linear(4, 2)
+
+        def forward(self, ids):
+            return self.head(self.embed(ids).mean(1))
+
+    stimuli = netphys.load_stimuli(pd.DataFrame({"token_ids": ["1 2 3", "4 5", "6 7 8"]}))
+    subject = netphys.load_subject(Pooled())
+    session = netphys.record(subject, stimuli, tmp_path / "a.nwb", sites=["embed", "head"])
+    assert session.site_table["clock"].to_dict() == {"embed": "token", "head": "item"}
+    assert session.trials("head").shape == (3, 1, 2)
+
+
+def test_record_uses_an_input_function(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(1, 2))
+    subject = netphys.load_subject(
+        module, input_fn=lambda texts: torch.tensor([[float(len(t))] for t in texts])
+    )
+    session = netphys.record(
+        subject, netphys.load_stimuli(["ab", "abcd"]), tmp_path / "a.nwb", sites="0", progress=False
+    )
+    with torch.inference_mode():
+        np.testing.assert_array_equal(session["0"], module(torch.tensor([[2.0], [4.0]])))
+
+
+def test_record_refuses_an_existing_file_unless_told(tmp_path, gpt2, tokens):
+    first = netphys.record(gpt2, tokens, tmp_path / "a.nwb", progress=False)
+    before = first.path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"a\.nwb' exists\. Choose another path, go on with"):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb")
+    assert first.path.read_bytes() == before
+    again = netphys.record(gpt2, tokens, tmp_path / "a.nwb", resume=True)
+    assert again.path.read_bytes() == before
+    netphys.record(gpt2, tokens, tmp_path / "a.nwb", sites="mlp", overwrite=True, progress=False)
+    assert "mlp" in set(netphys.open_session(tmp_path / "a.nwb").site_table["kind"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 3}, r"plan\.batch_size was 2 and is now 3"),
+        ({"sites": "mlp"}, r"sites was \["),
+        ({"dtype": "float16"}, r'dtype was "native" and is now "float16"'),
+    ],
+)
+def test_record_refuses_to_resume_another_recording(change, message, tmp_path, gpt2, tokens):
+    netphys.record(gpt2, tokens, tmp_path / "a.nwb", batch_size=2, progress=False)
+    options = {"batch_size": 2} | change
+    with pytest.raises(ValueError, match=message):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb", resume=True, **options)
+
+
+def test_record_refuses_to_resume_other_weights_or_stimuli(tmp_path, gpt2, tokens):
+    netphys.record(gpt2, tokens, tmp_path / "a.nwb", progress=False)
+    twin = netphys.load_subject(gpt2.model, init="shuffled")
+    with pytest.raises(ValueError, match=r"subject\.init was"):
+        netphys.record(twin, tokens, tmp_path / "a.nwb", resume=True)
+    with pytest.raises(ValueError, match=r"stimuli\.n was 7 and is now 6|stimuli\.sha256 was"):
+        netphys.record(gpt2, make_stimuli("gpt2", n=6), tmp_path / "a.nwb", resume=True)
+
+
+def test_record_after_an_interruption_gives_the_same_bytes(tmp_path, gpt2, tokens, monkeypatch):
+    whole = netphys.record(gpt2, tokens, tmp_path / "whole.nwb", batch_size=1, progress=False)
+    calls = iter(range(100))
+
+    def interrupt(module, args):
+        if next(calls) == 4:  # the probe pass is the first
+            raise KeyboardInterrupt
+
+    handle = gpt2.model.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb", batch_size=1, progress=False)
+    handle.remove()
+    cut = netphys.open_session(tmp_path / "a.nwb")
+    assert cut.commits.sum() == 3 and "3 of 7 batches, unfinished" in cut.summary()
+    done = netphys.record(
+        gpt2, tokens, tmp_path / "a.nwb", batch_size=1, resume=True, progress=False
+    )
+    assert done.complete
+    for name in whole.sites:
+        assert done[name].to_numpy().tobytes() == whole[name].to_numpy().tobytes()
+
+
+def test_record_refuses_when_another_process_writes(tmp_path, gpt2, tokens):
+    from netphys.data._files import FileLock
+
+    with FileLock(tmp_path / "a.nwb"), pytest.raises(BlockingIOError, match="another process"):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_refuses_a_full_disk_before_it_starts(tmp_path, gpt2, tokens, monkeypatch):
+    usage = record_module.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(record_module.shutil, "disk_usage", lambda p: usage._replace(free=10))
+    with pytest.raises(OSError, match=r"the recording takes .* GB, the disk has 0\.00 GB"):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_explains_a_read_only_folder(tmp_path, gpt2, tokens, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(record_module, "save_structure", refuse)
+    with pytest.raises(OSError, match=r"a\.nwb': the file system is read-only"):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sites": "residd"}, ValueError, r"'residd' names no module.*Did you mean 'resid'"),
+        ({"sites": "transformer.h.0.mpl"}, ValueError, r"Did you mean 'transformer\.h\.0\.mlp'"),
+        ({"sites": "conv"}, ValueError, "the kind 'conv' is not known for this model"),
+        ({"sites": []}, ValueError, r"sites=\[\] names nothing"),
+        ({"sites": [3]}, TypeError, "3 is a int"),
+        ({"sites": "lm_head@out"}, ValueError, "ends in @out"),
+        ({"dtype": "float8"}, ValueError, "dtype='float8' is unknown"),
+        ({"nonfinite": "drop"}, ValueError, "nonfinite='drop' is unknown"),
+        ({"batch_size": 0}, ValueError, "batch_size=0 is too small"),
+        ({"batch_size": 2.0}, TypeError, r"batch_size=2\.0 is a float"),
+        ({"resume": True, "overwrite": True}, ValueError, "exclude each other"),
+        ({"sites": "transformer.h"}, RuntimeError, "gave nothing in a forward pass"),
+        ({"sites": "transformer.h.0.ln_1@pattern"}, RuntimeError, "no attention weights"),
+    ],
+)
+def test_record_refuses_bad_options(options, error, message, tmp_path, gpt2, tokens):
+    with pytest.raises(error, match=message):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_refuses_what_a_subject_cannot_take(tmp_path, gpt2):
+    with pytest.raises(ValueError, match="kind 'image' do not fit .* which takes text or tokens"):
+        netphys.record(gpt2, make_stimuli("vit"), tmp_path / "a.nwb")
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        netphys.record(gpt2, netphys.load_stimuli(["a b"]), tmp_path / "a.nwb")
+    long = netphys.load_stimuli(pd.DataFrame({"token_ids": ["1 " * 33]}))
+    with pytest.raises(ValueError, match="has 33 tokens with its context; .* takes at most 32"):
+        netphys.record(gpt2, long, tmp_path / "a.nwb")
+    unknown = netphys.load_stimuli(pd.DataFrame({"token_ids": ["1 99"]}))
+    with pytest.raises(ValueError, match="token id 99 is unknown .* Allowed: 0 to 49"):
+        netphys.record(gpt2, unknown, tmp_path / "a.nwb")
+
+
+def test_record_refuses_module_names_that_nwb_cannot_hold(tmp_path):
+    module = torch.nn.Sequential()
+    module.add_module("a:b", torch.nn.Linear(2, 2))
+    stimuli = netphys.load_stimuli(arrays=np.ones((2, 2), np.float32))
+    with pytest.raises(ValueError, match=r"site='a:b' cannot name an NWB object"):
+        netphys.record(netphys.load_subject(module), stimuli, tmp_path / "a.nwb", sites="a:b")
+
+
+def test_record_refuses_a_module_that_runs_twice(tmp_path):
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.inner(self.inner(x))
+
+    stimuli = netphys.load_stimuli(arrays=np.ones((2, 2), np.float32))
+    with pytest.raises(RuntimeError, match=r"site='inner' ran 2 times in one forward pass"):
+        netphys.record(netphys.load_subject(Twice()), stimuli, tmp_path / "a.nwb", sites="inner")

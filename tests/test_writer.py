@@ -1,0 +1,212 @@
+"""The writer: right bytes at the right place, whatever the platform offers and whatever interrupts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import make_model, make_stimuli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import netphys
+from netphys.data import _files
+from netphys.data.nwb_layout import FileLayout
+from netphys.recording import writer as writer_module
+from netphys.recording.writer import Writer
+
+
+def write_all(path, rows, row_bytes, offset, **options):
+    """Write consecutive pieces of random bytes; return the whole."""
+    rng = np.random.default_rng(0)
+    pieces = [rng.integers(0, 256, (n, row_bytes), dtype=np.uint8) for n in rows]
+    commit_at = offset + sum(rows) * row_bytes + 5
+    counts_at = commit_at + len(rows) + 3
+    size = counts_at + 16 * len(rows) + 7
+    path.write_bytes(b"\xaa" * size)
+    layout = FileLayout({"a": offset}, commit_at, counts_at)
+    with Writer(path, layout, {"a": row_bytes}, **options) as writer:
+        row = 0
+        for batch, piece in enumerate(pieces):
+            writer.put("a", row, piece)
+            writer.commit(batch, np.full((1, 2), batch))
+            row += len(piece)
+    data = path.read_bytes()
+    body = b"".join(p.tobytes() for p in pieces)
+    assert data[offset : offset + len(body)] == body
+    assert data[commit_at : commit_at + len(rows)] == b"\1" * len(rows)
+    counts = np.repeat(np.arange(len(rows)), 2).astype(np.int64)
+    assert data[counts_at : counts_at + counts.nbytes] == counts.tobytes()
+    around = data[:offset] + data[offset + len(body) : commit_at]
+    assert set(around) <= {0xAA}  # no byte beside the rows is touched
+    assert len(data) == size
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    row_bytes=st.integers(1, 9000),
+    offset=st.integers(0, 9000),
+)
+def test_writer_puts_rows_at_any_offset(tmp_path_factory, rows, row_bytes, offset):
+    write_all(tmp_path_factory.mktemp("w") / "f", rows, row_bytes, offset)
+
+
+@pytest.mark.parametrize("missing", ["pwrite", "posix_fallocate", "fdatasync", "O_DIRECT"])
+def test_writer_works_without_a_system_call(missing, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, missing)
+    write_all(tmp_path / "f", [30, 7, 500], 1000, 4096 + 12)
+    subject, stimuli = netphys.load_subject(make_model("gpt2")), make_stimuli("gpt2")
+    session = netphys.record(subject, stimuli, tmp_path / "a.nwb", progress=False)
+    assert session.complete
+
+
+def test_writer_falls_back_when_direct_writes_are_refused(tmp_path, monkeypatch):
+    def refuse(fd, data, offset):
+        if fd == direct[0]:
+            raise OSError(22, "Invalid argument")
+        return own(fd, data, offset)
+
+    own, direct = _files.write_at, [None]
+
+    def open_direct(path):
+        direct[0] = os.open(path, os.O_WRONLY)
+        return direct[0]
+
+    monkeypatch.setattr(writer_module, "open_direct", open_direct)
+    monkeypatch.setattr(writer_module, "write_at", refuse)
+    write_all(tmp_path / "f", [300, 300], 1000, 0)
+
+
+def test_writer_bounds_what_waits(tmp_path):
+    write_all(tmp_path / "f", [100] * 20, 5000, 100, max_pending=1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(28, "the disk is full"), (122, "the disk quota is used up"), (5, "Input/output error")],
+)
+def test_writer_reports_what_the_disk_answers(number, message, tmp_path, monkeypatch):
+    """A fault at the n-th write: clear error, committed batches intact, nothing left behind."""
+    subject, stimuli = netphys.load_subject(make_model("gpt2")), make_stimuli("gpt2")
+    own, calls = _files.write_at, []
+
+    def fail_later(fd, data, offset):
+        calls.append(offset)
+        if len(calls) > 12:
+            raise OSError(number, os.strerror(number))
+        own(fd, data, offset)
+
+    monkeypatch.setattr(writer_module, "write_at", fail_later)
+    monkeypatch.setattr(writer_module, "_COMMIT_BYTES", 1)
+    path = tmp_path / "a.nwb"
+    with pytest.raises(OSError, match=message):
+        netphys.record(subject, stimuli, path, batch_size=1, progress=False)
+    monkeypatch.undo()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb"]
+    kept = netphys.open_session(path).commits.sum()
+    assert 0 < kept < len(stimuli)
+    done = netphys.record(subject, stimuli, path, batch_size=1, resume=True, progress=False)
+    whole = netphys.record(subject, stimuli, tmp_path / "b.nwb", batch_size=1, progress=False)
+    assert_same_data(done, whole)
+
+
+def assert_same_data(a: netphys.Session, b: netphys.Session) -> None:
+    assert a.complete and b.complete
+    for name in b.sites:
+        assert a[name].to_numpy().tobytes() == b[name].to_numpy().tobytes()
+
+
+SCRIPT = """
+import sys, time, torch, numpy as np, pandas as pd
+sys.path[:0] = {tests!r}, {root!r}
+from conftest import make_model, make_stimuli
+import netphys
+from netphys.recording import writer
+writer._COMMIT_SECONDS = 0.02
+torch.set_num_threads(1)
+subject = netphys.load_subject(make_model("gpt2"))
+subject.model.register_forward_pre_hook(lambda *a: time.sleep({delay}))
+netphys.record(subject, make_stimuli("gpt2", n=150), {path!r}, sites=["resid", "mlp"],
+               batch_size=1, resume=True, progress=False)
+"""
+
+
+def start(path, delay=0.003):
+    from pathlib import Path
+
+    tests = Path(__file__).parent
+    code = SCRIPT.format(tests=str(tests), root=str(tests.parent), path=str(path), delay=delay)
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_commits(path, process, n):
+    """Wait until at least n batches of a growing file are committed; return the session."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if path.exists():
+            session = netphys.open_session(path)  # the structure is complete before it appears
+            if session.commits.sum() >= n:
+                return session
+        if process.poll() is not None:
+            raise ChildProcessError(process.communicate()[1])
+        time.sleep(0.005)
+    raise TimeoutError
+
+
+@pytest.mark.slow
+def test_ten_kills_lose_no_committed_batch_and_resume_gives_the_same_bytes(tmp_path):
+    subject = netphys.load_subject(make_model("gpt2"))
+    stimuli = make_stimuli("gpt2", n=150)
+    options = {"sites": ["resid", "mlp"], "batch_size": 1, "progress": False}
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = netphys.record(subject, stimuli, tmp_path / "whole.nwb", **options)
+        rng = np.random.default_rng()
+        path, seen = tmp_path / "killed.nwb", 0
+        for _ in range(10):
+            process = start(path)
+            wait_for_commits(path, process, min(seen + int(rng.integers(1, 12)), 149))
+            time.sleep(float(rng.uniform(0, 0.05)))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            session = netphys.open_session(path)
+            assert session.commits.sum() >= seen
+            seen = int(session.commits.sum())
+            for name in session.sites:
+                kept = session[name]
+                rows = kept["sample"].to_numpy()
+                np.testing.assert_array_equal(kept, whole[name].to_numpy()[rows])
+        done = netphys.record(subject, stimuli, path, resume=True, **options)
+    finally:
+        torch.set_num_threads(threads)
+    assert_same_data(done, whole)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_second_writer_is_refused_and_readers_are_not(tmp_path):
+    path = tmp_path / "a.nwb"
+    process, other = start(path, delay=0.3), None
+    try:
+        session = wait_for_commits(path, process, 3)
+        assert not session.complete and session["transformer.h.0"].sizes["sample"] > 0
+        other = start(path)
+        _, said = other.communicate(timeout=60)
+        assert other.returncode != 0 and "is being written by another process" in said
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    finally:
+        for p in filter(None, (process, other)):
+            p.kill()
+            p.communicate()
+    assert 0 < netphys.open_session(path).commits.sum() < 150
+    assert not (tmp_path / "a.nwb.lock").exists()
