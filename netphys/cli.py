@@ -1,0 +1,214 @@
+"""The command line: results on stdout, everything else on stderr; exit codes 0, 1 and 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong command line or protocol."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process if left out.
+
+    Returns
+    -------
+    code : int
+        0: done; 1: failed; 2: wrong command line or protocol.
+    """
+    args = _make_parser().parse_args(argv)
+    from netphys.protocol import ProtocolError
+
+    try:
+        return args.function(args) or 0
+    except ProtocolError as error:
+        _say(f"netphys: error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        _say("\nnetphys: interrupted. Finished batches are kept: the same command goes on from there.")
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output is gone, there is nothing left to say
+        return 1
+    except (ValueError, TypeError, LookupError, OSError, RuntimeError, ImportError) as error:
+        if args.debug:
+            raise
+        text = error.args[0] if isinstance(error, KeyError) else _get_text(error)
+        _say(f"netphys: error: {text}")
+        return 1
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="netphys",
+        description="Record trained networks as a neuroscientist records a brain.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a protocol", epilog=EPILOG)
+    run.add_argument("protocol", help="a TOML file, or the name of a shipped protocol")
+    run.add_argument("--out", metavar="DIR", help="folder for the sessions (results/<protocol>)")
+    run.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="change one key of the protocol"
+    )
+    run.add_argument("--overwrite", action="store_true", help="record anew over existing sessions")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    run.set_defaults(function=_run)
+
+    record = commands.add_parser("record", help="record one subject into one file", epilog=EPILOG)
+    record.add_argument("subject", help="Hugging Face id, folder, or builtin:language")
+    record.add_argument("stimuli", help="tab-separated file, or builtin:sentences")
+    record.add_argument("file", help="session file to make (.nwb)")
+    record.add_argument("--sites", nargs="+", default=["resid"], help="kinds or module paths (resid)")
+    record.add_argument("--dtype", default="native", help="native, float32, float16 or bfloat16")
+    record.add_argument("--batch-size", type=int, default=8, metavar="N", help="trials at a time (8)")
+    record.add_argument("--init", default="trained", help="trained, random or shuffled")
+    record.add_argument("--seed", type=int, default=0, help="seed of an untrained twin (0)")
+    record.add_argument("--device", default="cpu", help="cpu, cuda or mps (cpu)")
+    record.add_argument("--nonfinite", default="raise", help="raise or keep NaN and infinite values")
+    record.add_argument("--resume", action="store_true", help="go on with an unfinished recording")
+    record.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    record.add_argument("--quiet", action="store_true", help="no progress bar")
+    record.set_defaults(function=_record)
+
+    sites = commands.add_parser("sites", help="list where a subject can be recorded", epilog=EPILOG)
+    sites.add_argument("subject", help="Hugging Face id, folder, or builtin:language")
+    sites.add_argument("--all", action="store_true", help="every module, not only standard sites")
+    sites.add_argument("--json", action="store_true", help="as JSON")
+    sites.set_defaults(function=_sites)
+
+    info = commands.add_parser("info", help="say what is in a session file", epilog=EPILOG)
+    info.add_argument("file", nargs="+", help="session files")
+    info.add_argument("--json", action="store_true", help="as JSON, one object per line")
+    info.set_defaults(function=_info)
+
+    check = commands.add_parser(
+        "check", help="check a protocol without running it, or a session file", epilog=EPILOG
+    )
+    check.add_argument("target", help="a protocol (.toml or shipped name) or a session file (.nwb)")
+    check.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="as for run")
+    check.set_defaults(function=_check)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        import netphys
+
+        print(f"netphys {netphys.__version__}")
+        parser.exit(0)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from netphys.protocol import load_protocol
+
+    protocol = load_protocol(args.protocol, overrides=args.set)
+    _calm_transformers()
+    from netphys.run import get_folder, run_protocol
+
+    sessions = run_protocol(
+        protocol, out=args.out, overwrite=args.overwrite, progress=not args.quiet
+    )
+    for session in sessions.values():
+        print(session.summary(), end="\n\n")
+    print(f"Output: {get_folder(protocol, args.out).resolve()}")
+    return 0
+
+
+def _record(args: argparse.Namespace) -> int:
+    _calm_transformers()
+    import netphys
+
+    session = netphys.record(
+        netphys.load_subject(args.subject, init=args.init, seed=args.seed, device=args.device),
+        netphys.load_stimuli(args.stimuli),
+        args.file,
+        sites=args.sites,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        nonfinite=args.nonfinite,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        progress=not args.quiet,
+    )
+    print(session.summary())
+    print(f"\nOutput: {session.path.resolve()}")
+    return 0
+
+
+def _sites(args: argparse.Namespace) -> int:
+    _calm_transformers()
+    import netphys
+
+    table = netphys.load_subject(args.subject, init="trained").sites(all_modules=args.all)
+    if args.json:
+        print(table.reset_index().to_json(orient="records"))
+    else:
+        print(table.to_string())
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from netphys.data.session import open_session
+
+    for i, name in enumerate(args.file):
+        session = open_session(name)
+        if args.json:
+            print(json.dumps(session.to_dict()))
+        else:
+            print(("\n" if i else "") + session.summary())
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    if Path(args.target).is_file() and not args.target.endswith(".toml"):
+        from netphys.data.session import open_session
+
+        session = open_session(args.target)
+        commits = session.commits
+        print(f"{args.target}: header and tables are intact; {commits.sum()} of {len(commits)} batches")
+        return 0 if commits.all() else 1
+    from netphys.protocol import load_protocol
+
+    protocol = load_protocol(args.target, overrides=args.set)
+    _calm_transformers()
+    from netphys.run import check_protocol
+
+    subject, stimuli, sites = check_protocol(protocol)
+    twins = ", ".join(t.name for t in protocol.twins) or "none"
+    print(f"{args.target}: can be run\n  {subject!r}\n  {stimuli!r}\n  {len(sites)} sites; twins: {twins}")
+    return 0
+
+
+def _calm_transformers() -> None:
+    """Keep the bars and notes of transformers off the terminal; ours say what matters."""
+    try:
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ImportError(
+            "recording needs torch and transformers, which are not installed. "
+            "Install the recording extra: pip install 'netphys[record]'."
+        ) from error
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _get_text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

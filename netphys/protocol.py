@@ -1,0 +1,252 @@
+"""Protocols: one TOML file says which subject is recorded, with which stimuli, and how."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from netphys._check import check_type
+from netphys._protocol_file import SCHEMA, Document, ProtocolError, read_document
+from netphys._toml_lines import KeyPath
+
+__all__ = [
+    "Protocol",
+    "ProtocolError",
+    "RecordTable",
+    "StimuliTable",
+    "SubjectTable",
+    "TwinTable",
+    "load_protocol",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectTable:
+    """The table ``[subject]``: which network is recorded.
+
+    Parameters
+    ----------
+    name : str
+        Hugging Face id, folder (absolute once loaded) or ``builtin:`` name.
+    init : {"trained", "random", "shuffled"}
+        Weights: as stored, drawn anew, or shuffled.
+    seed : int
+        Seed of a random or shuffled network.
+    dtype : {"float32", "float16", "bfloat16"} or None
+        Precision of the weights; None leaves them as stored.
+    device : str
+        Torch device, such as ``cpu`` or ``cuda:0``.
+    revision : str or None
+        Revision of a Hugging Face repository.
+    trust_remote_code : bool
+        Whether code that comes with a model may run.
+    """
+
+    name: str
+    init: str = "trained"
+    seed: int = 0
+    dtype: str | None = None
+    device: str = "cpu"
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwinTable:
+    """One table ``[[twins]]``: the subject again with other weights, shown the same stimuli.
+
+    Parameters
+    ----------
+    name : str
+        File stem of the twin's session.
+    init : {"trained", "random", "shuffled"}
+        Weights: as stored, drawn anew, or shuffled.
+    seed : int
+        Seed of a random or shuffled network.
+    """
+
+    name: str
+    init: str = "random"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StimuliTable:
+    """The table ``[stimuli]``: what is shown.
+
+    Parameters
+    ----------
+    source : str
+        Path of a TSV file (absolute once loaded) or ``builtin:`` name.
+    """
+
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordTable:
+    """The table ``[record]``: where the electrodes go and what is stored.
+
+    Parameters
+    ----------
+    sites : tuple of str
+        Site kinds, module paths or patterns of them.
+    dtype : {"native", "float32", "float16", "bfloat16"}
+        Stored precision; ``native`` stores what the network computes.
+    batch_size : int
+        Largest number of stimuli in one forward pass.
+    nonfinite : {"raise", "keep"}
+        What happens when a value is not finite.
+    """
+
+    sites: tuple[str, ...] = ("resid",)
+    dtype: str = "native"
+    batch_size: int = 8
+    nonfinite: str = "raise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What a TOML protocol says, checked and with every default filled in.
+
+    Parameters
+    ----------
+    schema : int
+        Version of the protocol format.
+    title, description : str
+        Words for people.
+    subject : SubjectTable
+        Which network is recorded.
+    twins : tuple of TwinTable
+        Controls recorded on the same stimuli.
+    stimuli : StimuliTable
+        What is shown.
+    record : RecordTable
+        Where and how it is recorded.
+    path : Path or None
+        The file that the protocol was read from; not part of the JSON.
+    """
+
+    schema: int = SCHEMA
+    title: str = ""
+    description: str = ""
+    subject: SubjectTable
+    twins: tuple[TwinTable, ...] = ()
+    stimuli: StimuliTable
+    record: RecordTable = field(default_factory=RecordTable)
+    path: Path | None = field(default=None, compare=False)
+    _written: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def to_json(self) -> str:
+        """Return the protocol as JSON with sorted keys, as it is stored in session files.
+
+        Returns
+        -------
+        text : str
+            The same for equal protocols wherever their folder lies: paths that the TOML file gives
+            relative to itself stay relative.
+        """
+        content = asdict(self)
+        del content["path"], content["_written"]
+        for table, key in (("subject", "name"), ("stimuli", "source")):
+            value = content[table][key]
+            content[table][key] = self._written.get(value, value)
+        return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False)
+
+
+def load_protocol(source: str | os.PathLike[str], *, overrides: Iterable[str] = ()) -> Protocol:
+    """Read a protocol and check every key of it.
+
+    Parameters
+    ----------
+    source : str or path
+        Path of a TOML file, or the bare name of a shipped protocol such as ``quickstart``.
+    overrides : iterable of str
+        Changes such as ``"record.batch_size=4"``, applied in order. The value is read as TOML,
+        else taken as a string. Relative paths among them start at the working directory, those in
+        the file at its folder. Twins can only be left out: ``"twins=[]"``.
+
+    Returns
+    -------
+    protocol : Protocol
+        The protocol with every default filled in.
+
+    Raises
+    ------
+    ProtocolError
+        If the file is missing or not TOML in UTF-8, or if a key or value is not allowed. The
+        message names the file, the line or override, and the key.
+    TypeError
+        If `source` is no path or `overrides` is a single string.
+
+    Examples
+    --------
+    >>> from netphys import load_protocol
+    >>> protocol = load_protocol("quickstart", overrides=["record.batch_size=4"])
+    >>> protocol.subject.name, protocol.record.batch_size
+    ('builtin:language', 4)
+    """
+    check_type("source", source, (str, os.PathLike), "the path of a TOML file or a shipped name")
+    if isinstance(overrides, str):
+        raise TypeError(f"overrides={overrides!r} is a str. Give a list of them.")
+    document = read_document(source, overrides)
+    words, written = document.words(), {}
+    tables = {name: document.table(name) for name in ("subject", "stimuli", "record")}
+    for table, key in (("subject", "name"), ("stimuli", "source")):
+        tables[table][key] = _absolute(document, (table, key), tables[table][key], written)
+    subject = SubjectTable(**tables["subject"])
+    return Protocol(
+        **words,
+        subject=subject,
+        twins=_build_twins(document, subject),
+        stimuli=StimuliTable(**tables["stimuli"]),
+        record=RecordTable(**tables["record"]),
+        path=document.path,
+        _written=written,
+    )
+
+
+def _build_twins(document: Document, subject: SubjectTable) -> tuple[TwinTable, ...]:
+    twins: list[TwinTable] = []
+    for n, table in enumerate(document.tables("twins")):
+        twin = TwinTable(**table)
+        place = f"twins[{n}].name={twin.name!r}"
+        if twin.name.casefold() == "subject":
+            document.fail(
+                ("twins", n, "name"), f"{place} is the name of the main session. Choose another."
+            )
+        if twin.name.casefold() in {t.name.casefold() for t in twins}:
+            document.fail(
+                ("twins", n, "name"),
+                f"{place} is given twice (letter case does not count). Choose another.",
+            )
+        if _weights(twin) == _weights(subject):
+            document.fail(
+                ("twins", n, "init"),
+                f"twins[{n}].init={twin.init!r} with this seed gives the weights of the subject "
+                "itself. Choose another init or seed.",
+            )
+        twins.append(twin)
+    return tuple(twins)
+
+
+def _weights(network: SubjectTable | TwinTable) -> tuple[str, int]:
+    return (network.init, 0 if network.init == "trained" else network.seed)
+
+
+def _absolute(document: Document, key: KeyPath, value: str, written: dict[str, str]) -> str:
+    """Return `value` with a relative path made absolute; `written` gets what the file says."""
+    if key == ("subject", "name"):
+        relative = re.match(r"\.\.?(?:[/\\]|$)", value) is not None
+    else:
+        relative = not value.startswith("builtin:")
+    if not relative:
+        return value
+    place = str((document.folder_of(key) / value).resolve())
+    if key not in document.overridden:
+        written[place] = value
+    return place

@@ -1,0 +1,1 @@
+"""Protocols shipped with netphys; installed as the package ``netphys.protocols``."""

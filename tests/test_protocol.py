@@ -1,0 +1,690 @@
+"""Protocols: what a TOML file may say, and the message for everything else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import tomllib
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from netphys._shipped import list_protocols, protocol_path, shipped_path
+from netphys._toml_lines import key_lines
+from netphys.protocol import Protocol, ProtocolError, load_protocol
+
+SMALL = """\
+schema = 1
+
+[subject]
+name = "builtin:language"
+
+[stimuli]
+source = "builtin:sentences"
+"""
+
+FULL = """\
+schema = 1
+title = "All of it"
+description = "Every key."
+
+[subject]
+name = "org/model"
+init = "shuffled"
+seed = 7
+dtype = "bfloat16"
+device = "cuda:1"
+revision = "abc"
+trust_remote_code = true
+
+[[twins]]
+name = "untrained"
+init = "random"
+seed = 3
+
+[[twins]]
+name = "twin-2_b"
+
+[stimuli]
+source = "builtin:sentences"
+
+[record]
+sites = ["embed", "h.*.mlp@in"]
+dtype = "float16"
+batch_size = 16
+nonfinite = "keep"
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a protocol file and return its path."""
+
+    def write(text: str, name: str = "p.toml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(textwrap.dedent(text).encode())
+        return path
+
+    return write
+
+
+def test_load_protocol_fills_in_every_default(write):
+    protocol = load_protocol(write(SMALL))
+    assert json.loads(protocol.to_json()) == {
+        "schema": 1,
+        "title": "",
+        "description": "",
+        "subject": {
+            "name": "builtin:language",
+            "init": "trained",
+            "seed": 0,
+            "dtype": None,
+            "device": "cpu",
+            "revision": None,
+            "trust_remote_code": False,
+        },
+        "twins": [],
+        "stimuli": {"source": "builtin:sentences"},
+        "record": {"sites": ["resid"], "dtype": "native", "batch_size": 8, "nonfinite": "raise"},
+    }
+
+
+def test_load_protocol_keeps_every_given_value(write):
+    path = write(FULL)
+    protocol = load_protocol(path)
+    assert (protocol.schema, protocol.title, protocol.description) == (1, "All of it", "Every key.")
+    subject = protocol.subject
+    assert (subject.name, subject.init, subject.seed) == ("org/model", "shuffled", 7)
+    assert (subject.dtype, subject.device, subject.revision) == ("bfloat16", "cuda:1", "abc")
+    assert subject.trust_remote_code is True
+    assert [(t.name, t.init, t.seed) for t in protocol.twins] == [
+        ("untrained", "random", 3),
+        ("twin-2_b", "random", 0),
+    ]
+    assert protocol.record.sites == ("embed", "h.*.mlp@in")
+    assert (protocol.record.dtype, protocol.record.batch_size) == ("float16", 16)
+    assert protocol.record.nonfinite == "keep"
+    assert protocol.path == path
+
+
+def test_load_protocol_accepts_inline_tables_crlf_and_byte_order_mark(tmp_path):
+    path = tmp_path / "p.toml"
+    text = SMALL.replace("schema = 1", 'schema = 1\ntwins = [{name = "a"}, {name = "b", seed = 1}]')
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert [t.name for t in load_protocol(path).twins] == ["a", "b"]
+
+
+def test_protocol_is_frozen_comparable_and_hashable(write):
+    one, two = load_protocol(write(FULL)), load_protocol(write(FULL, "other.toml"))
+    assert one == two and hash(one) == hash(two) and one.path != two.path
+    with pytest.raises(FrozenInstanceError, match="cannot assign"):
+        one.title = "x"
+
+
+def test_to_json_has_sorted_keys_and_no_path(write):
+    text = load_protocol(write(FULL)).to_json()
+    content = json.loads(text)
+    assert list(content) == sorted(content) and "path" not in content
+    assert "tmp" not in text and "_written" not in text
+
+
+def test_load_protocol_resolves_paths_beside_the_file(tmp_path, write):
+    path = write(SMALL.replace("builtin:language", "../models/m").replace("builtin:s", "s"))
+    protocol = load_protocol(path)
+    assert protocol.subject.name == str(tmp_path.resolve().parent / "models" / "m")
+    assert protocol.stimuli.source == str(tmp_path.resolve() / "sentences")
+
+
+def test_to_json_keeps_relative_paths_as_written(write):
+    text = SMALL.replace("builtin:language", "./m").replace("builtin:sentences", "s/a.tsv")
+    content = json.loads(load_protocol(write(text)).to_json())
+    assert (content["subject"]["name"], content["stimuli"]["source"]) == ("./m", "s/a.tsv")
+
+
+@pytest.mark.parametrize("name", ["org/model", "gpt2", ".hidden", "..."])
+def test_load_protocol_leaves_other_subject_names_alone(write, name):
+    assert load_protocol(write(SMALL.replace("builtin:language", name))).subject.name == name
+
+
+def test_load_protocol_starts_overridden_paths_at_the_working_directory(
+    tmp_path, write, monkeypatch
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    protocol = load_protocol(write(SMALL), overrides=["stimuli.source=a.tsv", "subject.name=./m"])
+    assert protocol.stimuli.source == str(elsewhere.resolve() / "a.tsv")
+    assert protocol.subject.name == str(elsewhere.resolve() / "m")
+    assert json.loads(protocol.to_json())["stimuli"]["source"] == protocol.stimuli.source
+
+
+@pytest.mark.parametrize("source", ["p.toml", "./p.toml", Path("p.toml")])
+def test_load_protocol_takes_relative_paths(write, monkeypatch, source):
+    path = write(SMALL)
+    monkeypatch.chdir(path.parent)
+    assert load_protocol(source).path == path
+
+
+# Shipped protocols
+
+
+def test_load_protocol_finds_shipped_protocols_by_name():
+    protocol = load_protocol("quickstart")
+    assert protocol.path == protocol_path("quickstart")
+    assert protocol.subject.name == "builtin:language"
+    assert [(t.name, t.init, t.seed) for t in protocol.twins] == [("untrained", "random", 0)]
+    assert protocol.record.sites == ("embed", "resid", "mlp", "logits")
+
+
+@pytest.mark.parametrize("name", list_protocols())
+def test_shipped_protocols_are_valid_titled_and_portable(name):
+    protocol = load_protocol(name)
+    assert protocol.title and protocol.description
+    assert protocol.subject.device == "cpu" and not protocol.subject.trust_remote_code
+    assert not json.loads(protocol.to_json())["stimuli"]["source"].startswith("/")
+
+
+def test_load_protocol_suggests_the_nearest_shipped_name():
+    message = r"^'quikstart' is not a shipped protocol\. Did you mean 'quickstart'\?.*\.toml\.$"
+    with pytest.raises(ProtocolError, match=message):
+        load_protocol("quikstart")
+
+
+def test_shipped_path_names_the_nearest_file():
+    assert shipped_path("__init__.py").is_file()
+    with pytest.raises(
+        FileNotFoundError, match=r"'__init.py' is not .* Did you mean '__init__.py'"
+    ):
+        shipped_path("__init.py")
+
+
+# Errors: each names the file, the line where there is one, the full key, and a way out
+
+
+def change(old: str, new: str) -> str:
+    assert FULL.count(old) == 1, old
+    return FULL.replace(old, new)
+
+
+BAD_FILES = {
+    "unknown key": (
+        change("batch_size = 16", "batch_sise = 16"),
+        r"^p\.toml, line 28: record\.batch_sise is not a key\. Did you mean 'batch_size'\? "
+        r"Keys of \[record\]: batch_size, dtype, nonfinite, sites\.$",
+    ),
+    "unknown table": (
+        change("[record]", "[recrod]"),
+        r"^p\.toml, line 25: recrod is not a key\. Did you mean 'record'\? "
+        r"Keys of a protocol: description, record, schema, stimuli, subject, title, twins\.$",
+    ),
+    "key of another table": (
+        change("device", "batch_size"),
+        r"^p\.toml, line 10: subject\.batch_size is not a key\. It is a key of \[record\]\. Keys",
+    ),
+    "unknown key of a twin": (
+        change('name = "twin-2_b"', 'name = "b"\nsede = 1'),
+        r"^p\.toml, line 21: twins\[1\]\.sede is not a key\. Did you mean 'seed'\? "
+        r"Keys of \[\[twins\]\]: init, name, seed\.$",
+    ),
+    "unknown nested table": (
+        FULL + '\n[record.extra]\nx = "record.batch_sise"\n',
+        r"^p\.toml, line 31: record\.extra is not a key\. Keys of \[record\]",
+    ),
+    "whole number as text": (
+        change("batch_size = 16", 'batch_size = "16"'),
+        r"^p\.toml, line 28: record\.batch_size='16' is a str\. Give a whole number",
+    ),
+    "whole number as float": (
+        change("batch_size = 16", "batch_size = 16.0"),
+        r"^p\.toml, line 28: record\.batch_size=16\.0 is a float\. Give a whole number",
+    ),
+    "whole number as bool": (
+        change("batch_size = 16", "batch_size = true"),
+        r"^p\.toml, line 28: record\.batch_size=True is a bool\. Give a whole number",
+    ),
+    "batch size too small": (
+        change("batch_size = 16", "batch_size = 0"),
+        r"^p\.toml, line 28: record\.batch_size=0 is too small\. Give .* at least 1\.$",
+    ),
+    "seed below zero": (
+        change("seed = 7", "seed = -1"),
+        r"^p\.toml, line 8: subject\.seed=-1 is out of range\. Give a whole number from 0 to",
+    ),
+    "seed too large": (
+        change("seed = 3", f"seed = {2**63}"),
+        r"^p\.toml, line 17: twins\[0\]\.seed=9223372036854775808 is out of range\.",
+    ),
+    "seed as date": (
+        change("seed = 7", "seed = 1979-05-27 07:32:00"),
+        r"^p\.toml, line 8: subject\.seed=datetime.* is a datetime\. Give a whole number",
+    ),
+    "flag as text": (
+        change("trust_remote_code = true", 'trust_remote_code = "yes"'),
+        r"^p\.toml, line 12: subject\.trust_remote_code='yes' is a str\. Give true or false\.$",
+    ),
+    "title as number": (
+        change('title = "All of it"', "title = 3"),
+        r"^p\.toml, line 2: title=3 is an int\. Give a string in quotes\.$",
+    ),
+    "description as list": (
+        change('description = "Every key."', "description = []"),
+        r"^p\.toml, line 3: description=\[\] is a list\. Give a string",
+    ),
+    "unknown init": (
+        change('init = "shuffled"', 'init = "shufled"'),
+        r"^p\.toml, line 7: subject\.init='shufled' is unknown\. Choose one of: "
+        r"'trained', 'random', 'shuffled'\. Did you mean 'shuffled'\?$",
+    ),
+    "init as number": (
+        change('init = "random"', "init = 1"),
+        r"^p\.toml, line 16: twins\[0\]\.init=1 is an int\. Choose one of: 'trained', 'random'",
+    ),
+    "unknown weights dtype": (
+        change('dtype = "bfloat16"', 'dtype = "native"'),
+        r"^p\.toml, line 9: subject\.dtype='native' is unknown\. Choose one of: 'float32'",
+    ),
+    "unknown stored dtype": (
+        change('dtype = "float16"\nb', 'dtype = "float64"\nb'),
+        r"^p\.toml, line 27: record\.dtype='float64' is unknown\. Choose one of: 'native'",
+    ),
+    "unknown nonfinite": (
+        change('"keep"', '"skip"'),
+        r"^p\.toml, line 29: record\.nonfinite='skip' is unknown\. Choose one of: 'raise', 'keep'",
+    ),
+    "empty subject name": (
+        change('"org/model"', '" "'),
+        r"^p\.toml, line 6: subject\.name=' ' is empty\. Give it a value",
+    ),
+    "empty sites": (
+        change('["embed", "h.*.mlp@in"]', "[]"),
+        r'^p\.toml, line 26: record\.sites=\[\] is empty\. Give at least one site, such as \["res',
+    ),
+    "sites as text": (
+        change('["embed", "h.*.mlp@in"]', '"embed"'),
+        r"^p\.toml, line 26: record\.sites='embed' is a str\. Give a list of sites",
+    ),
+    "site as number": (
+        change('["embed", "h.*.mlp@in"]', '["embed", 3]'),
+        r"^p\.toml, line 26: record\.sites\[1\]=3 is an int\. Give a string in quotes\.$",
+    ),
+    "site twice": (
+        change('["embed", "h.*.mlp@in"]', '["embed",\n"mlp",\n"embed"]'),
+        r"^p\.toml, line 26: record\.sites\[2\]='embed' is listed twice\. Name each site once\.$",
+    ),
+    "no subject name": (
+        change('name = "org/model"\n', ""),
+        r"^p\.toml, line 5: subject\.name is missing\. Give it a value\.$",
+    ),
+    "no subject": (
+        'schema = 1\n[stimuli]\nsource = "builtin:sentences"\n',
+        r"^p\.toml: subject\.name is missing\. Give it a value\.$",
+    ),
+    "no stimuli source": (
+        change('source = "builtin:sentences"', ""),
+        r"^p\.toml, line 22: stimuli\.source is missing\. Give it a value\.$",
+    ),
+    "no twin name": (
+        change('name = "twin-2_b"', ""),
+        r"^p\.toml, line 19: twins\[1\]\.name is missing\. Give it a value\.$",
+    ),
+    "no schema": (
+        change("schema = 1\n", ""),
+        r"^p\.toml: schema is missing\. Write 'schema = 1' above the first table\.$",
+    ),
+    "later schema": (
+        "schema = 2\nsubjects = 3\n",
+        r"^p\.toml, line 1: schema=2 cannot be read: this version of netphys reads schema 1\.",
+    ),
+    "schema as text": (
+        change("schema = 1", 'schema = "1"'),
+        r"^p\.toml, line 1: schema='1' cannot be read: this version of netphys reads schema 1\.",
+    ),
+    "schema as bool": (
+        change("schema = 1", "schema = true"),
+        r"^p\.toml, line 1: schema=True cannot be read",
+    ),
+    "twin names equal": (
+        change('name = "twin-2_b"', 'name = "Untrained"'),
+        r"^p\.toml, line 20: twins\[1\]\.name='Untrained' is given twice \(letter case",
+    ),
+    "twin named like the main session": (
+        change('name = "twin-2_b"', 'name = "Subject"'),
+        r"^p\.toml, line 20: twins\[1\]\.name='Subject' is the name of the main session\.",
+    ),
+    "twin name no file name": (
+        change('name = "twin-2_b"', 'name = "../x"'),
+        r"^p\.toml, line 20: twins\[1\]\.name='\.\./x' cannot name a session file\. Use letters",
+    ),
+    "twin equal to the subject": (
+        change('init = "random"\nseed = 3', 'init = "shuffled"\nseed = 7'),
+        r"^p\.toml, line 16: twins\[0\]\.init='shuffled' with this seed gives the weights of the "
+        r"subject itself\. Choose another init or seed\.$",
+    ),
+    "trained twin of a trained subject": (
+        SMALL + '[[twins]]\nname = "x"\ninit = "trained"\nseed = 5\n',
+        r"^p\.toml, line 10: twins\[0\]\.init='trained' with this seed gives the weights",
+    ),
+    "twins as table": (
+        SMALL + '[twins]\nname = "x"\n',
+        r"^p\.toml, line 8: twins is not a list of tables\. Write \[\[twins\]\] above each one\.$",
+    ),
+    "twins of numbers": (
+        SMALL.replace("schema = 1", "schema = 1\ntwins = [\n 3]"),
+        r"^p\.toml, line 3: twins\[0\]=3 is not a table\. Write its keys under \[\[twins\]\]\.$",
+    ),
+    "table as number": (
+        SMALL.replace("schema = 1", "schema = 1\nrecord = 3"),
+        r"^p\.toml, line 2: record=3 is not a table\. Write its keys under \[record\]\.$",
+    ),
+    "no TOML": (
+        change("seed = 7", "seed 7"),
+        r"^p\.toml, line 8: not valid TOML: Expected '=' after a key .* \(column 6\)\.$",
+    ),
+    "key twice": (
+        change("seed = 7", "seed = 7\nseed = 8"),
+        r"^p\.toml, line 9: not valid TOML: Cannot overwrite a value \(column \d+\)\.$",
+    ),
+    "end too early": (
+        SMALL + "x = [1,",
+        r"^p\.toml is not valid TOML: .*\(at end of document\)\.$",
+    ),
+    "number too long": (SMALL + "x = " + "1" * 5000, r"^p\.toml is not valid TOML: Exceeds"),
+    "nested too deeply": (SMALL + "x = " + "[" * 100_000, r"^p\.toml is nested too deeply"),
+    "empty file": ("", r"^p\.toml: schema is missing\."),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_load_protocol_says_what_is_wrong_and_where(write, text, message):
+    with pytest.raises(ProtocolError, match=message):
+        load_protocol(write(text))
+
+
+def test_load_protocol_refuses_other_encodings(tmp_path):
+    path = tmp_path / "p.toml"
+    path.write_bytes('schema = 1\ntitle = "Größe"\n'.encode("latin-1"))
+    with pytest.raises(ProtocolError, match=r"^p\.toml, line 2: byte 0xf6 is not UTF-8\. Save"):
+        load_protocol(path)
+
+
+def test_load_protocol_refuses_missing_files_and_folders(tmp_path):
+    with pytest.raises(ProtocolError, match=r"none\.toml does not exist \(working directory: .*\)"):
+        load_protocol(tmp_path / "none.toml")
+    with pytest.raises(ProtocolError, match=r"is a folder\. Give the path of a TOML file\.$"):
+        load_protocol(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no symbolic links to nowhere")
+def test_load_protocol_says_why_a_file_cannot_be_read(tmp_path, monkeypatch):
+    def deny(self):
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "p.toml"
+    path.write_text(SMALL)
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    with pytest.raises(ProtocolError, match=r"p\.toml cannot be read: Permission denied\.$"):
+        load_protocol(path)
+
+
+@pytest.mark.parametrize("source", [None, 3, b"p.toml"])
+def test_load_protocol_refuses_what_is_no_path(source):
+    with pytest.raises(TypeError, match=r"^source=.* Give the path of a TOML file or a shipped"):
+        load_protocol(source)
+
+
+# Overrides
+
+
+def test_overrides_change_values_in_order(write):
+    overrides = [
+        "record.batch_size=4",
+        "record.batch_size = 5",
+        'record.sites=["mlp"]',
+        "subject.init=trained",
+        'subject.device="cpu"',
+        "subject.trust_remote_code=false",
+        "title=A = B # c",
+        "twins=[]",
+    ]
+    protocol = load_protocol(write(FULL), overrides=overrides)
+    assert (protocol.record.batch_size, protocol.record.sites) == (5, ("mlp",))
+    assert (protocol.subject.init, protocol.subject.device) == ("trained", "cpu")
+    assert protocol.subject.trust_remote_code is False
+    assert (protocol.title, protocol.twins) == ("A = B # c", ())
+
+
+def test_overrides_reach_tables_that_the_file_leaves_out(write):
+    assert load_protocol(write(SMALL), overrides=["record.batch_size=2"]).record.batch_size == 2
+    text = 'schema = 1\nstimuli = {source = "builtin:sentences"}'
+    assert load_protocol(write(text), overrides=["subject.name=gpt2"]).subject.name == "gpt2"
+
+
+def test_overrides_take_several_lines_as_a_string(write):
+    protocol = load_protocol(write(SMALL), overrides=["title=1\nschema = 2"])
+    assert (protocol.title, protocol.schema) == ("1\nschema = 2", 1)
+
+
+BAD_OVERRIDES = {
+    "record.batch_sise=4": r"record\.batch_sise is not a key\. Did you mean 'batch_size'\? Keys of",
+    "batch_size=4": r"batch_size is not a key\. It is a key of \[record\]\. Keys of a protocol:",
+    "recrod.batch_size=4": r"recrod\.batch_size is not a key\. It is a key of \[record\]\.",
+    "record.sites.x=4": r"record\.sites\.x is not a key\. Keys of \[record\]",
+    "title.x=4": r"title\.x is not a key\.",
+    "=4": r" is not a key\. Keys of a protocol",
+    "record.batch_size=04": r"record\.batch_size='04' is a str\. Give a whole number",
+    "record.batch_size=": r"record\.batch_size='' is a str\. Give a whole number",
+    "record.batch_size=-1": r"record\.batch_size=-1 is too small",
+    "record.sites=mlp": r"record\.sites='mlp' is a str\. Give a list of sites",
+    "record.nonfinite=kep": r"record\.nonfinite='kep' is unknown\. .* Did you mean 'keep'\?",
+    "record.batch_size": r"there is no '='\. Write key=value, such as record\.batch_size=4\.",
+    "record={}": r"record is a table\. Override one of its keys: record\.batch_size, record\.d",
+    "schema=2": r"schema says how the file is written and cannot be overridden\.",
+    'twins=[{name="x"}]': r"twins cannot be overridden, only left out: twins=\[\]\.",
+    "twins=3": r"twins cannot be overridden, only left out",
+    "twins.name=x": r"twins cannot be overridden, only left out",
+}
+
+
+@pytest.mark.parametrize(("override", "message"), BAD_OVERRIDES.items(), ids=BAD_OVERRIDES.keys())
+def test_overrides_are_checked_like_the_file(write, override, message):
+    with pytest.raises(ProtocolError, match=r"^p\.toml, override '.*': .*" + message):
+        load_protocol(write(FULL), overrides=[override])
+
+
+def test_overrides_are_checked_for_their_kind(write):
+    with pytest.raises(TypeError, match=r"^overrides='record\.batch_size=4' is a str\. Give a li"):
+        load_protocol(write(FULL), overrides="record.batch_size=4")
+    with pytest.raises(TypeError, match=r"^overrides=3 is an int\. Give strings such as"):
+        load_protocol(write(FULL), overrides=[3])
+
+
+def test_overrides_refuse_a_table_that_is_none(write):
+    text = SMALL.replace("schema = 1", "schema = 1\nrecord = 3")
+    with pytest.raises(ProtocolError, match=r"^p\.toml, line 2: record=3 is not a table\."):
+        load_protocol(write(text), overrides=["record.batch_size=4"])
+
+
+def test_overrides_leave_the_line_of_other_errors_alone(write):
+    text = change("batch_size = 16", "batch_size = 0")
+    with pytest.raises(ProtocolError, match=r"^p\.toml, line 28: record\.batch_size=0 is too"):
+        load_protocol(write(text), overrides=["record.dtype=native"])
+
+
+# The line scanner
+
+
+def test_key_lines_is_not_fooled_by_strings_comments_and_arrays():
+    text = textwrap.dedent('''\
+        # [record] in a comment
+        a = """
+        [record]
+        batch_size = 1  \\"""
+        """""  # [x]
+        b = \'\'\'
+        c = 3\'\'\'
+        "quoted.key" = 'it # is'
+        list = [ "]", # ]
+          [1, 2],
+          { x = 1, "y z" = [
+            "}" ] },
+        ]
+        d.e . f = "\\"=" # dotted
+        day = 1979-05-27 07:32:00
+        [ t . "u.v" ]
+        k = 1
+        [[rows]]
+        name = "a"
+        [rows.sub]
+        x = 1
+        [[rows]]
+        [[rows.deep]]
+        z = 1
+        [[rows.deep]]
+        z = 2
+        [end]''')
+    tomllib.loads(text)
+    assert key_lines(text) == {
+        ("a",): 2,
+        ("b",): 6,
+        ("quoted.key",): 8,
+        ("list",): 9,
+        ("list", 0): 9,
+        ("list", 1): 10,
+        ("list", 1, 0): 10,
+        ("list", 1, 1): 10,
+        ("list", 2): 11,
+        ("list", 2, "x"): 11,
+        ("list", 2, "y z"): 11,
+        ("list", 2, "y z", 0): 12,
+        ("d",): 14,
+        ("d", "e"): 14,
+        ("d", "e", "f"): 14,
+        ("day",): 15,
+        ("t",): 16,
+        ("t", "u.v"): 16,
+        ("t", "u.v", "k"): 17,
+        ("rows",): 18,
+        ("rows", 0): 18,
+        ("rows", 0, "name"): 19,
+        ("rows", 0, "sub"): 20,
+        ("rows", 0, "sub", "x"): 21,
+        ("rows", 1): 22,
+        ("rows", 1, "deep"): 23,
+        ("rows", 1, "deep", 0): 23,
+        ("rows", 1, "deep", 0, "z"): 24,
+        ("rows", 1, "deep", 1): 25,
+        ("rows", 1, "deep", 1, "z"): 26,
+        ("end",): 27,
+    }
+
+
+def test_key_lines_raises_on_what_is_no_toml():
+    with pytest.raises(ValueError, match=r"^Line 2 is not TOML: '\?\?'"):
+        key_lines("a = 1\n??")
+
+
+KEYS = st.from_regex(r"[a-z_-]{1,4}", fullmatch=True) | st.text(
+    alphabet=st.sampled_from("a.#=[] '\"\\é"), max_size=4
+)
+STRINGS = st.text(alphabet=st.sampled_from("ab=#[]{},.'\"\\\n"), max_size=12)
+VALUES = st.recursive(
+    st.integers() | st.booleans() | STRINGS, lambda inner: st.lists(inner, max_size=3), max_leaves=6
+)
+
+
+def quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+@st.composite
+def toml_files(draw):
+    """TOML text made of tables of keys, with the line of each key known from the making."""
+    text, lines = "", {}
+
+    def here() -> int:
+        return text.count("\n") + 1
+
+    def render(value) -> str:
+        if isinstance(value, list):
+            gap = draw(st.sampled_from([" ", "\n", " # ] x\n"]))
+            return "[" + "".join(f"{render(v)},{gap}" for v in value) + "]"
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, int):
+            return str(value)
+        if draw(st.booleans()) and "\n" in value:
+            return (
+                f'"""\n{value.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))}"""'
+            )
+        return quote(value)
+
+    for name in ("", *draw(st.lists(KEYS.map(lambda k: "t" + k), unique=True, max_size=3))):
+        if name or lines:
+            text += draw(st.sampled_from(["", "\n", "# [no] = table\n"]))
+        table: tuple = (name, 0) if name else ()
+        if name:
+            lines[(name,)] = lines[table] = here()
+            text += f"[[{quote(name)}]]\n"
+        for key in draw(st.lists(KEYS.map(lambda k: k + "!"), unique=True, max_size=3)):
+            lines[(*table, key)] = here()
+            text += f"{quote(key)} = {render(draw(VALUES))}\n"
+    return text, lines
+
+
+@settings(deadline=None)
+@given(toml_files())
+def test_property_key_lines_finds_every_key_on_its_line(made):
+    text, lines = made
+    tomllib.loads(text)
+    found = key_lines(text)
+    assert {key: found[key] for key in lines} == lines
+    assert {key for key in found if isinstance(key[-1], str)} == {
+        key for key in lines if isinstance(key[-1], str)
+    }
+
+
+# Nothing heavy, nothing executed
+
+
+def test_protocol_module_imports_neither_torch_nor_pandas():
+    code = (
+        "import sys, netphys; netphys.load_protocol('quickstart'); "
+        "print({'torch', 'pandas', 'numpy', 'h5py'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "set()"
+
+
+def test_load_protocol_needs_no_installed_shipped_packages(monkeypatch):
+    for name in ("netphys.shipped", "netphys.protocols"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing them raises ModuleNotFoundError
+    root = Path(__file__).resolve().parent.parent
+    monkeypatch.setattr("netphys._shipped.__file__", str(root / "netphys" / "_shipped.py"))
+    assert load_protocol("quickstart").path == root / "protocols" / "quickstart.toml"
+    assert shipped_path("__init__.py") == root / "data" / "__init__.py"
+
+
+def test_shipped_path_says_when_the_installation_is_incomplete(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "netphys.protocols", None)
+    monkeypatch.setattr("netphys._shipped.__file__", str(tmp_path / "netphys" / "_shipped.py"))
+    with pytest.raises(FileNotFoundError, match=r"files of netphys\.protocols are missing .*pip"):
+        list_protocols()
+
+
+def test_protocol_can_be_built_in_python(write):
+    from netphys.protocol import StimuliTable, SubjectTable
+
+    built = Protocol(
+        subject=SubjectTable(name="builtin:language"),
+        stimuli=StimuliTable(source="builtin:sentences"),
+    )
+    read = load_protocol(write(SMALL))
+    assert built == read and built.to_json() == read.to_json() and built.path is None
