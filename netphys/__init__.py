@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from netphys._version import explain_missing, read_version
+
 if TYPE_CHECKING:
     from netphys.data.session import Session, open_session
     from netphys.data.stimuli import Stimuli, load_stimuli
@@ -42,33 +44,15 @@ _HOMES = {
     "run_protocol": "netphys.run",
 }
 
-_RECORD_EXTRA = {"torch", "transformers", "safetensors", "tokenizers", "PIL"}
-
-
-def _read_version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("netphys")
-    except metadata.PackageNotFoundError:
-        return "0+unknown"
-
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        value: object = _read_version()
+        value: object = read_version()
     elif name in _HOMES:
         try:
             value = getattr(importlib.import_module(_HOMES[name]), name)
         except ModuleNotFoundError as error:
-            missing = (error.name or "").partition(".")[0]
-            if missing not in _RECORD_EXTRA:
-                raise
-            raise ImportError(
-                f"netphys.{name} needs {missing!r}, which is not installed. "
-                "Install the recording extra: pip install 'netphys[record]'.",
-                name=missing,
-            ) from error
+            raise ImportError(explain_missing(error), name=error.name) from error
     else:
         raise AttributeError(f"module 'netphys' has no attribute {name!r}.")
     globals()[name] = value

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from netphys._version import explain_missing, read_version
+
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong command line or protocol."
 
 
@@ -33,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"netphys: error: {error}")
         return 2
     except KeyboardInterrupt:
-        _say("\nnetphys: interrupted. Finished batches are kept: the same command goes on from there.")
+        _say(
+            "\nnetphys: interrupted. Finished batches are kept: the same command goes on from "
+            "there."
+        )
         return 1
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone, there is nothing left to say
@@ -41,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, LookupError, OSError, RuntimeError, ImportError) as error:
         if args.debug:
             raise
-        text = error.args[0] if isinstance(error, KeyError) else _get_text(error)
-        _say(f"netphys: error: {text}")
+        _say(f"netphys: error: {_get_text(error)}")
         return 1
 
 
@@ -60,7 +64,11 @@ def _make_parser() -> argparse.ArgumentParser:
     run.add_argument("protocol", help="a TOML file, or the name of a shipped protocol")
     run.add_argument("--out", metavar="DIR", help="folder for the sessions (results/<protocol>)")
     run.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="change one key of the protocol"
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change one key of the protocol",
     )
     run.add_argument("--overwrite", action="store_true", help="record anew over existing sessions")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -70,13 +78,19 @@ def _make_parser() -> argparse.ArgumentParser:
     record.add_argument("subject", help="Hugging Face id, folder, or builtin:language")
     record.add_argument("stimuli", help="tab-separated file, or builtin:sentences")
     record.add_argument("file", help="session file to make (.nwb)")
-    record.add_argument("--sites", nargs="+", default=["resid"], help="kinds or module paths (resid)")
+    record.add_argument(
+        "--sites", nargs="+", default=["resid"], help="kinds or module paths (resid)"
+    )
     record.add_argument("--dtype", default="native", help="native, float32, float16 or bfloat16")
-    record.add_argument("--batch-size", type=int, default=8, metavar="N", help="trials at a time (8)")
+    record.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="trials at a time (8)"
+    )
     record.add_argument("--init", default="trained", help="trained, random or shuffled")
     record.add_argument("--seed", type=int, default=0, help="seed of an untrained twin (0)")
     record.add_argument("--device", default="cpu", help="cpu, cuda or mps (cpu)")
-    record.add_argument("--nonfinite", default="raise", help="raise or keep NaN and infinite values")
+    record.add_argument(
+        "--nonfinite", default="raise", help="raise or keep NaN and infinite values"
+    )
     record.add_argument("--resume", action="store_true", help="go on with an unfinished recording")
     record.add_argument("--overwrite", action="store_true", help="replace an existing file")
     record.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -104,9 +118,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 class _Version(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
-        import netphys
-
-        print(f"netphys {netphys.__version__}")
+        print(f"netphys {read_version()}")
         parser.exit(0)
 
 
@@ -114,7 +126,6 @@ def _run(args: argparse.Namespace) -> int:
     from netphys.protocol import load_protocol
 
     protocol = load_protocol(args.protocol, overrides=args.set)
-    _calm_transformers()
     from netphys.run import get_folder, run_protocol
 
     sessions = run_protocol(
@@ -127,12 +138,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _record(args: argparse.Namespace) -> int:
-    _calm_transformers()
-    import netphys
+    from netphys.data.stimuli import load_stimuli
+    from netphys.recording.record import record
+    from netphys.recording.subject import load_subject
 
-    session = netphys.record(
-        netphys.load_subject(args.subject, init=args.init, seed=args.seed, device=args.device),
-        netphys.load_stimuli(args.stimuli),
+    session = record(
+        load_subject(args.subject, init=args.init, seed=args.seed, device=args.device),
+        load_stimuli(args.stimuli),
         args.file,
         sites=args.sites,
         dtype=args.dtype,
@@ -148,10 +160,9 @@ def _record(args: argparse.Namespace) -> int:
 
 
 def _sites(args: argparse.Namespace) -> int:
-    _calm_transformers()
-    import netphys
+    from netphys.recording.subject import load_subject
 
-    table = netphys.load_subject(args.subject, init="trained").sites(all_modules=args.all)
+    table = load_subject(args.subject).sites(all_modules=args.all)
     if args.json:
         print(table.reset_index().to_json(orient="records"))
     else:
@@ -177,34 +188,30 @@ def _check(args: argparse.Namespace) -> int:
 
         session = open_session(args.target)
         commits = session.commits
-        print(f"{args.target}: header and tables are intact; {commits.sum()} of {len(commits)} batches")
+        print(
+            f"{args.target}: header and tables are intact; {commits.sum()} of {len(commits)} "
+            "batches"
+        )
         return 0 if commits.all() else 1
     from netphys.protocol import load_protocol
 
     protocol = load_protocol(args.target, overrides=args.set)
-    _calm_transformers()
     from netphys.run import check_protocol
 
     subject, stimuli, sites = check_protocol(protocol)
     twins = ", ".join(t.name for t in protocol.twins) or "none"
-    print(f"{args.target}: can be run\n  {subject!r}\n  {stimuli!r}\n  {len(sites)} sites; twins: {twins}")
+    print(
+        f"{args.target}: can be run\n  {subject!r}\n  {stimuli!r}\n  {len(sites)} sites; twins: "
+        f"{twins}"
+    )
     return 0
 
 
-def _calm_transformers() -> None:
-    """Keep the bars and notes of transformers off the terminal; ours say what matters."""
-    try:
-        from transformers.utils import logging
-    except ImportError as error:
-        raise ImportError(
-            "recording needs torch and transformers, which are not installed. "
-            "Install the recording extra: pip install 'netphys[record]'."
-        ) from error
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
 def _get_text(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return explain_missing(error)
+    if isinstance(error, KeyError):  # whose str() would be in quotes
+        return str(error.args[0])
     if isinstance(error, OSError) and error.strerror and not error.filename:
         return error.strerror
     return str(error) or type(error).__name__

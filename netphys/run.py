@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from netphys._check import check_type
@@ -25,8 +26,8 @@ def run_protocol(
 ) -> dict[str, Session]:
     """Record what a protocol says, one session file per subject.
 
-    Running it again is safe: finished sessions are kept as they are, unfinished ones go on where they
-    stopped, and a session that was made in another way raises.
+    Running it again is safe: finished sessions are kept as they are, unfinished ones go on where
+    they stopped, and a session that was made in another way raises.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def get_folder(protocol: Protocol, out: str | os.PathLike | None) -> Path:
     return Path("results") / (protocol.path.stem if protocol.path else "protocol")
 
 
-def make_subjects(protocol: Protocol):
+def make_subjects(protocol: Protocol) -> Iterator[tuple[str, Subject]]:
     """Load the subject of a protocol, then its twins, one after the other.
 
     Parameters

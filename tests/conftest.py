@@ -35,7 +35,9 @@ def make_model(family: str, *, layers: int = 2) -> torch.nn.Module:
         "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(num_key_value_heads=1, **text)),
         "bert": lambda: t.BertForMaskedLM(t.BertConfig(max_position_embeddings=32, **text)),
         "t5": lambda: t.T5EncoderModel(
-            t.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=layers, num_heads=2, vocab_size=VOCABULARY)
+            t.T5Config(
+                d_model=16, d_kv=8, d_ff=24, num_layers=layers, num_heads=2, vocab_size=VOCABULARY
+            )
         ),
         "vit": lambda: t.ViTForImageClassification(
             t.ViTConfig(

@@ -27,7 +27,7 @@ stimuli = load_stimuli("builtin:sentences")
 protocol = load_protocol("quickstart")
 print(Path(netphys.__file__).resolve())
 print(protocol.path)
-print(protocol.title, netphys.__version__, len(stimuli) > 0, bool(subject.sites()))
+print(protocol.title, netphys.__version__, len(stimuli) > 0, len(subject.sites()) > 0)
 """
 
 

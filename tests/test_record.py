@@ -1,4 +1,4 @@
-"""A recording equals a plain forward pass on the same batches, bit for bit; bad input is refused."""
+"""A recording equals a plain forward pass on the same batches, bit for bit."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ def test_record_leaves_the_model_as_found_also_after_an_error(tmp_path, tokens):
     model.transformer.wpe.weight.requires_grad_(False)
     calls = []
     own = model.transformer.h[1].register_forward_hook(lambda *a: calls.append(1))
-    before = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+    before = [
+        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()
+    ]
     grads = [p.requires_grad for p in model.parameters()]
     subject = netphys.load_subject(model)
     netphys.record(subject, tokens, tmp_path / "a.nwb", sites=["resid", "pattern"], progress=False)
@@ -146,7 +148,9 @@ def test_record_leaves_the_model_as_found_also_after_an_error(tmp_path, tokens):
     with pytest.raises(RuntimeError, match="inside the model"):
         netphys.record(subject, tokens, tmp_path / "b.nwb", sites=["resid", "pattern"])
     broken.remove()
-    after = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
+    after = [
+        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()
+    ]
     assert after == before
     assert [p.requires_grad for p in model.parameters()] == grads
     assert model.config._attn_implementation == "sdpa"
@@ -202,7 +206,7 @@ def test_record_gives_one_value_per_trial_its_own_clock(tmp_path):
     class Pooled(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.embed = torch.nn.Embedding(VOCABULARY := 10, 4)
+            self.embed = torch.nn.Embedding(10, 4)
             self.head = torch.nn.Linear(4, 2)
 
         def forward(self, ids):
@@ -319,7 +323,7 @@ def test_record_explains_a_read_only_folder(tmp_path, gpt2, tokens, monkeypatch)
         ({"sites": "transformer.h.0.mpl"}, ValueError, r"Did you mean 'transformer\.h\.0\.mlp'"),
         ({"sites": "conv"}, ValueError, "the kind 'conv' is not known for this model"),
         ({"sites": []}, ValueError, r"sites=\[\] names nothing"),
-        ({"sites": [3]}, TypeError, "3 is a int"),
+        ({"sites": [3]}, TypeError, "sites=3 is an int"),
         ({"sites": "lm_head@out"}, ValueError, "ends in @out"),
         ({"dtype": "float8"}, ValueError, "dtype='float8' is unknown"),
         ({"nonfinite": "drop"}, ValueError, "nonfinite='drop' is unknown"),
@@ -337,15 +341,15 @@ def test_record_refuses_bad_options(options, error, message, tmp_path, gpt2, tok
 
 
 def test_record_refuses_what_a_subject_cannot_take(tmp_path, gpt2):
-    with pytest.raises(ValueError, match="kind 'image' do not fit .* which takes text or tokens"):
+    with pytest.raises(ValueError, match=r"kind 'image' do not fit .* which takes text or tokens"):
         netphys.record(gpt2, make_stimuli("vit"), tmp_path / "a.nwb")
     with pytest.raises(ValueError, match="has no tokenizer"):
         netphys.record(gpt2, netphys.load_stimuli(["a b"]), tmp_path / "a.nwb")
     long = netphys.load_stimuli(pd.DataFrame({"token_ids": ["1 " * 33]}))
-    with pytest.raises(ValueError, match="has 33 tokens with its context; .* takes at most 32"):
+    with pytest.raises(ValueError, match=r"has 33 tokens with its context; .* takes at most 32"):
         netphys.record(gpt2, long, tmp_path / "a.nwb")
     unknown = netphys.load_stimuli(pd.DataFrame({"token_ids": ["1 99"]}))
-    with pytest.raises(ValueError, match="token id 99 is unknown .* Allowed: 0 to 49"):
+    with pytest.raises(ValueError, match=r"token id 99 is unknown .* Allowed: 0 to 49"):
         netphys.record(gpt2, unknown, tmp_path / "a.nwb")
 
 

@@ -1,4 +1,4 @@
-"""The writer: right bytes at the right place, whatever the platform offers and whatever interrupts."""
+"""The writer: right bytes at the right place, on any platform and after any interruption."""
 
 from __future__ import annotations
 

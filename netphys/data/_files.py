@@ -59,8 +59,8 @@ def open_direct(path: Path) -> int | None:
 class FileLock:
     """Exclusive lock of a session for one writer, on the sidecar ``<file>.lock``.
 
-    The lock is never on the session itself, which stays open to every reader. The sidecar is removed
-    with the lock.
+    The lock is never on the session itself, which stays open to every reader. The sidecar is
+    removed with the lock.
 
     Parameters
     ----------

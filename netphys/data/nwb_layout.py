@@ -1,7 +1,8 @@
 """Make the complete structure of a session file before the first sample is recorded.
 
 pynwb writes a valid NWB file with one-value placeholders; the placeholders of everything that a
-recording fills in are then replaced by contiguous, early-allocated, never-filled datasets of the full
+recording fills in are then replaced by contiguous, early-allocated, never-filled datasets of the
+full
 size on 4,096-byte boundaries. After that the bytes have fixed offsets, and a writer needs no HDF5.
 """
 
@@ -156,7 +157,9 @@ def save_structure(path: Path, spec: SessionSpec) -> FileLayout:
         _write_nwb(file, spec)
     with h5py.File(path, "r+", alignment_threshold=1, alignment_interval=BLOCK) as file:
         ranges = {
-            site.name: _allocate(file, f"acquisition/{site.name}/data", _shape(spec, site), site.dtype)
+            site.name: _allocate(
+                file, f"acquisition/{site.name}/data", _shape(spec, site), site.dtype
+            )
             for site in spec.sites
         }
         commit = _allocate(file, COMMIT, (spec.n_batches,), "uint8")
@@ -226,7 +229,7 @@ def _write_nwb(file: h5py.File, spec: SessionSpec) -> None:
         session_description=spec.title,
         identifier=spec.provenance["fingerprint"],
         session_start_time=made.astimezone(UTC),
-        experiment_description="Activations of an artificial neural network, recorded with netphys.",
+        experiment_description="Activations of a neural network, recorded with netphys.",
         keywords=["artificial neural network", "activations"],
         notes="Times are in units of the stimulus clock; see the attribute `clock` of each series.",
     )

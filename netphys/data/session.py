@@ -1,8 +1,8 @@
 """Read view on one session file.
 
 The file's header is verified first; HDF5 then gives tables, offsets and types and is closed again.
-Activations are read through memory maps opened at each read: lazy, never stale, and fast for a single
-unit's column. Nothing here needs torch.
+Activations are read through memory maps opened at each read: lazy, never stale, and fast for a
+single unit's column. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class _Site:
 class Session:
     """One recording: what was shown, what was recorded, and how; read-only.
 
-    ``session[site]`` is one site as a DataArray (sample, unit); ``session.select(pattern)`` several of
+    ``session[site]`` is one site as a DataArray (sample, unit); ``session.select(pattern)``
+    several of
     them as a dict; ``session.trials(site)`` the same values cut into (trial, time, unit).
 
     Parameters
@@ -88,7 +89,9 @@ class Session:
         offset, n_bytes = data.id.get_offset(), data.id.get_storage_size()
         if (offset, n_bytes) not in self._header.mutable:
             raise KeyError(f"the data of {group.name} are not where the header says")
-        dtype = "bfloat16" if data.id.get_type().get_size() == 2 and data.dtype.itemsize == 4 else None
+        dtype = (
+            "bfloat16" if data.id.get_type().get_size() == 2 and data.dtype.itemsize == 4 else None
+        )
         attributes = group.attrs
         return _Site(
             attributes["kind"], attributes["clock"], dtype or data.dtype.name, data.shape, offset
@@ -163,7 +166,8 @@ class Session:
         Returns
         -------
         table : DataFrame
-            One row per unit: layer, index, label and place (head, key, channel, y, x) where it has one.
+            One row per unit: layer, index, label and place (head, key, channel, y, x) where it has
+            one.
         """
         name = self._find_one(site)
         with h5py.File(self.path, "r") as file:
@@ -306,7 +310,8 @@ class Session:
         facts = "\n".join(f"{k:<11}{v}" for k, v in self._facts().items())
         table = self.site_table
         lines = [
-            f"  {name:<{max(map(len, self.sites))}}  {row.kind:<8} {row.n_samples:>8} {row.clock}s x "
+            f"  {name:<{max(map(len, self.sites))}}  {row.kind:<8} {row.n_samples:>8} "
+            f"{row.clock}s x "
             f"{row.n_units} units  {row.dtype}"
             for name, row in zip(table.index, table.itertuples(), strict=True)
         ]

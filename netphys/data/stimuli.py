@@ -1,8 +1,9 @@
 """Stimuli: what a subject is shown, one table row per presentation.
 
-A stimulus set is a table in the manner of BIDS events (tab-separated, ``n/a`` for missing) plus items:
-texts with words, token ids, image files, or arrays. The table's other columns travel with every trial
-into the session file.
+A stimulus set is a table in the manner of BIDS events (tab-separated, ``n/a`` for missing) plus
+items:
+texts with words, token ids, image files, or arrays. The table's other columns travel with every
+trial into the session file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from netphys._check import check_option, suggest
+from netphys._check import check_option, check_type, suggest
 from netphys._shipped import shipped_path
 
 KINDS = ("text", "tokens", "image", "frames", "array")
@@ -36,7 +37,8 @@ class Stimuli:
     Parameters
     ----------
     table : DataFrame
-        One row per presentation; `stimulus_id` first, then the columns of the source in their order.
+        One row per presentation; `stimulus_id` first, then the columns of the source in their
+        order.
     kind : str
         "text", "tokens", "image", "frames" (a sequence per row) or "array" (one array per row).
     arrays : tuple of ndarray or None
@@ -77,7 +79,8 @@ class Stimuli:
         Returns
         -------
         spans : list of (int, int)
-            Begin and end in the text: those of the column `word_spans`, else what white space separates.
+            Begin and end in the text: those of the column `word_spans`, else what white space
+            separates.
         """
         spans = self.table["word_spans"].iloc[row] if "word_spans" in self.table else None
         if isinstance(spans, str):
@@ -152,9 +155,10 @@ def load_stimuli(
     Parameters
     ----------
     source : path-like, DataFrame, sequence of str, or None
-        Tab-separated file; ``"builtin:<name>"`` for a shipped set; a table; or texts. The table has an
+        Tab-separated file; ``"builtin:<name>"`` for a shipped set; a table; or texts. The table
+        has an
         item column (`text`, `token_ids` or `stim_file`) unless `arrays` are given, and may have
-        `stimulus_id`, `context` (shown before, not recorded), `word_spans` ("0:3 4:9"), `word_onsets`
+        `stimulus_id`, `context` (shown before, not recorded), `word_spans` ("0:3"), `word_onsets`
         (seconds, one per word), `condition`, `repetition`, `onset`, `duration` and any others.
     arrays : sequence of ndarray, optional
         One array per row: images (height, width, 3) or ready pixel values (channel, height, width),
@@ -219,11 +223,7 @@ def _load_table(source, arrays) -> tuple[pd.DataFrame, Path | None, str]:
         return table, path.parent, str(source)
     texts = list(source)
     for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"source[{i}]={text!r} is a {type(text).__name__}. A list of stimuli holds texts; "
-                "give arrays with arrays=."
-            )
+        check_type(f"source[{i}]", text, str, "texts; arrays go into arrays=")
     return pd.DataFrame({"text": texts}), None, "texts"
 
 
@@ -275,7 +275,9 @@ def _find_kind(table: pd.DataFrame, arrays, kind: str | None, name: str) -> str:
 
 def _check_table(stimuli: Stimuli) -> None:
     table = stimuli.table
-    taken = [c for c in table.columns if c in RESERVED or c.startswith(("first_sample_", "n_samples_"))]
+    taken = [
+        c for c in table.columns if c in RESERVED or c.startswith(("first_sample_", "n_samples_"))
+    ]
     odd = [c for c in table.columns if not re.fullmatch(r"[A-Za-z_][\w.-]*", str(c))]
     if taken or odd:
         raise ValueError(
@@ -322,7 +324,9 @@ def _check_array(array: np.ndarray, kind: str, where: str) -> None:
         raise ValueError(f"{where} holds NaN or infinite values. Clean it first.")
     need = {"image": (3,), "frames": (1, 2, 3, 4)}.get(kind)
     if need and array.ndim not in need:
-        raise ValueError(f"{where} has shape {array.shape}; kind {kind!r} has {need[0]} dims or more.")
+        raise ValueError(
+            f"{where} has shape {array.shape}; kind {kind!r} has {need[0]} dims or more."
+        )
 
 
 def _check_file(path: Path, where: str) -> None:

@@ -112,7 +112,8 @@ class Capture:
                 )
             if n > 1:
                 raise CaptureError(
-                    f"site={name!r} ran {n} times in one forward pass (a shared or recurrent module). "
+                    f"site={name!r} ran {n} times in one forward pass (a shared or recurrent "
+                    "module). "
                     "Choose the module that calls it."
                 )
 
@@ -160,7 +161,9 @@ def find_tensor(value: object, name: str) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         if value.is_floating_point():
             return value
-        raise CaptureError(f"site={name!r} holds {value.dtype} values. Record floating-point sites.")
+        raise CaptureError(
+            f"site={name!r} holds {value.dtype} values. Record floating-point sites."
+        )
     parts = value.values() if hasattr(value, "values") else value
     if isinstance(value, (tuple, list)) or hasattr(value, "values"):
         for part in parts:
@@ -173,7 +176,7 @@ def find_tensor(value: object, name: str) -> torch.Tensor:
 
 
 def find_pattern(value: object, name: str) -> torch.Tensor:
-    """Return the attention weights, (batch, head, query, key), that a module gives beside its output.
+    """Return the attention weights (batch, head, query, key) that a module gives beside its output.
 
     Parameters
     ----------
@@ -192,6 +195,7 @@ def find_pattern(value: object, name: str) -> torch.Tensor:
             if isinstance(part, torch.Tensor) and part.ndim == 4:
                 return part
     raise CaptureError(
-        f"site={name!r}: this module gives no attention weights. Use the kind 'pattern', which finds "
+        f"site={name!r}: this module gives no attention weights. Use the kind 'pattern', which "
+        "finds "
         "the modules that do."
     )

@@ -1,4 +1,4 @@
-"""How stimuli reach a subject: tokens, clocks, model inputs, and the plan of equal-length batches."""
+"""How stimuli reach a subject: tokens, clocks, model inputs, the plan of equal-length batches."""
 
 from __future__ import annotations
 
@@ -60,7 +60,18 @@ class Presentation:
         return np.array([r.sum() for r in self.recorded])
 
     def mask(self, rows: Sequence[int]) -> np.ndarray | None:
-        """Return the recorded positions of a batch as (trial, position); None if all are."""
+        """Return which positions of a batch are recorded.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            Trials of the batch.
+
+        Returns
+        -------
+        mask : ndarray of bool, shape (trial, position), or None
+            None if all are recorded.
+        """
         if self.recorded is None:
             return None
         mask = np.stack([self.recorded[r] for r in rows])
@@ -85,21 +96,24 @@ def present(subject: Subject, stimuli: Stimuli) -> Presentation:
     Raises
     ------
     ValueError
-        If the subject cannot take this kind, a text is longer than its context, or a token is unknown.
+        If the subject cannot take this kind, a text is longer than its context, or a token is
+        unknown.
     """
     takes = getattr(subject.model, "main_input_name", None) if subject.config is not None else None
     kind = stimuli.kind
     fits = {"input_ids": ("text", "tokens"), "pixel_values": ("image",)}.get(takes)
     if subject.input_fn is None and fits is not None and kind not in fits:
         raise ValueError(
-            f"stimuli of kind {kind!r} do not fit {subject.name!r}, which takes {' or '.join(fits)}. "
+            f"stimuli of kind {kind!r} do not fit {subject.name!r}, which takes "
+            f"{' or '.join(fits)}. "
             "Give other stimuli, or load the subject with input_fn=."
         )
     if kind == "text" and subject.tokenizer is not None:
         return _present_text(subject, stimuli)
     if kind == "text" and subject.input_fn is None:
         raise ValueError(
-            f"{subject.name!r} has no tokenizer. Give load_subject(..., tokenizer=), an input_fn, or "
+            f"{subject.name!r} has no tokenizer. Give load_subject(..., tokenizer=), an "
+            "input_fn, or "
             "stimuli with token_ids."
         )
     if kind == "tokens":
@@ -220,9 +234,12 @@ def _describe_tokens(
         piece = "" if special[i] or end[i] <= 0 else text[max(begin[i], 0) : end[i]]
         begin[i] += len(piece) - len(piece.lstrip()) if begin[i] >= 0 else 0
         pieces.append(piece or names[i])
-        if not special[i] and begin[i] >= 0 and begin[i] < end[i]:
+        if not special[i] and begin[i] >= 0:
             w = int(np.searchsorted(ends, begin[i], side="right"))
-            word[i] = w if w < len(words) and words[w][0] < end[i] else -1
+            reach = max(
+                end[i], begin[i] + 1
+            )  # a lone space has no width: it belongs to what follows
+            word[i] = w if w < len(words) and words[w][0] < reach else -1
     own = ~special & (begin >= 0)
     first = int(np.argmax(own)) if own.any() else n
     shown = np.zeros(n, np.int64)
@@ -248,7 +265,8 @@ def _check_length(subject: Subject, stimuli: Stimuli, row: int, n_tokens: int) -
     limit = subject.max_length
     if limit is not None and n_tokens > limit:
         raise ValueError(
-            f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r} (row {row + 1}) has {n_tokens} tokens "
+            f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r} (row {row + 1}) has {n_tokens} "
+            "tokens "
             f"with its context; {subject.name!r} takes at most {limit}. Shorten or split it."
         )
 
@@ -261,7 +279,8 @@ def _present_tokens(subject: Subject, stimuli: Stimuli) -> Presentation:
         _check_length(subject, stimuli, row, len(token_ids))
         if size is not None and token_ids.max() >= size:
             raise ValueError(
-                f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r}: token id {token_ids.max()} is "
+                f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r}: token id "
+                f"{token_ids.max()} is "
                 f"unknown to {subject.name!r}. Allowed: 0 to {size - 1}."
             )
         ids.append(token_ids)
@@ -291,7 +310,9 @@ def _present_items(subject: Subject, stimuli: Stimuli) -> Presentation:
             return _call_input_fn(subject, items)
         batch = torch.from_numpy(np.stack(items))
         batch = batch.to(subject.device, subject.dtype if batch.is_floating_point() else None)
-        name = getattr(subject.model, "main_input_name", None) if subject.config is not None else None
+        name = (
+            getattr(subject.model, "main_input_name", None) if subject.config is not None else None
+        )
         return ((), {name: batch}) if name else ((batch,), {})
 
     shapes = [np.shape(stimuli.item(r)) for r in range(len(stimuli))]
@@ -337,7 +358,9 @@ class _ImageLoader:
         if self._subject.processor is None or self._subject.input_fn is not None:
             return False
         item = self._stimuli.item(row)
-        return not (isinstance(item, np.ndarray) and item.dtype.kind == "f" and item.shape[0] in (1, 3))
+        return not (
+            isinstance(item, np.ndarray) and item.dtype.kind == "f" and item.shape[0] in (1, 3)
+        )
 
     def _load(self, row: int) -> np.ndarray:
         item = self._stimuli.item(row)
@@ -351,7 +374,9 @@ class _ImageLoader:
             with Image.open(item) as image:
                 return np.asarray(image.convert("RGB"))
         except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"stim_file={str(item)!r} is not a readable image ({error}).") from error
+            raise ValueError(
+                f"stim_file={str(item)!r} is not a readable image ({error})."
+            ) from error
 
 
 def _call_input_fn(subject: Subject, items: list) -> tuple[tuple, dict]:
@@ -363,7 +388,8 @@ def _call_input_fn(subject: Subject, items: list) -> tuple[tuple, dict]:
     if hasattr(made, "items"):
         return (), dict(made)
     raise TypeError(
-        f"input_fn returned a {type(made).__name__}. Return a tensor, a tuple of positional or a dict of "
+        f"input_fn returned a {type(made).__name__}. Return a tensor, a tuple of positional or a "
+        "dict of "
         "keyword arguments."
     )
 

@@ -95,8 +95,10 @@ def record(
 ) -> Session:
     """Show stimuli to a subject and record its activations into a session file.
 
-    The stored values are those of a plain forward pass on the same batches of equal length (nothing is
-    padded), bit for bit. The file is complete in structure before the first sample; an interruption at
+    The stored values are those of a plain forward pass on the same batches of equal length
+    (nothing is
+    padded), bit for bit. The file is complete in structure before the first sample; an
+    interruption at
     any moment loses at most the batches that were not committed, and `resume` goes on from there.
 
     Parameters
@@ -116,7 +118,8 @@ def record(
     nonfinite : str
         "raise": stop at a NaN or infinite activation; "keep": store and count them.
     resume : bool
-        Go on with an unfinished recording of exactly this kind; a finished one is returned as it is.
+        Go on with an unfinished recording of exactly this kind; a finished one is returned as it
+        is.
     overwrite : bool
         Replace an existing file.
     progress : bool
@@ -136,8 +139,8 @@ def record(
     BlockingIOError
         If another process is writing this file.
     ValueError
-        If a site is unknown, a text is too long, a value is not finite, or the file to resume was made
-        in another way.
+        If a site is unknown, a text is too long, a value is not finite, or the file to resume was
+        made in another way.
     OSError
         If the disk is full or read-only.
     """
@@ -172,7 +175,8 @@ def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
         raise IsADirectoryError(f"path={str(path)!r} is a folder. Give a file name in it.")
     if path.exists() and not (resume or overwrite):
         raise FileExistsError(
-            f"path={str(path)!r} exists. Choose another path, go on with resume=True, or replace it "
+            f"path={str(path)!r} exists. Choose another path, go on with resume=True, or replace "
+            "it "
             "with overwrite=True."
         )
 
@@ -263,7 +267,8 @@ def _make_spec(
     counts = presentation.n_recorded[order]
     clock, rate = presentation.clock, stimuli.rate if presentation.clock == "frame" else 1.0
     first = np.cumsum(counts) - counts
-    samples = {clock: make_sample_table(presentation, order)}
+    # a column that knows nothing (onsets of texts without times) is left out
+    samples = {clock: make_sample_table(presentation, order).dropna(axis=1, how="all")}
     times: dict[str, float | np.ndarray] = {clock: rate}
     trials = pd.DataFrame(
         {
@@ -393,7 +398,9 @@ def _record_batches(
             capture.check()
             writer.commit(batch, counts)
             bar.update(len(rows))
-            bar.set_postfix_str(f"{writer.n_bytes / 1e6:.0f} MB, stall {writer.stall_seconds:.1f} s")
+            bar.set_postfix_str(
+                f"{writer.n_bytes / 1e6:.0f} MB, stall {writer.stall_seconds:.1f} s"
+            )
 
 
 def _convert_checked(
@@ -414,7 +421,8 @@ def _convert_checked(
         names = run.spec.trials.set_index("stimulus_index")["stimulus_id"].loc[rows]
         raise ValueError(
             f"site={shape.site.name!r} gave {n_nonfinite} NaN or infinite values for stimuli "
-            f"{', '.join(names.iloc[:3])}{' ...' if len(names) > 3 else ''}. Check the model or its "
+            f"{', '.join(names.iloc[:3])}{' ...' if len(names) > 3 else ''}. Check the model or "
+            "its "
             "type (float16 overflows at 65,504), or store them with nonfinite='keep'."
         )
     return values, n_nonfinite, n_overflow

@@ -1,4 +1,4 @@
-"""From the tensor that passes a site to the rows that are stored: one row per sample, units flat."""
+"""From the tensor that passes a site to the stored rows: one row per sample, units flat."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class SiteShape:
         n_rows = n_trials * n_positions if self.is_sequence else n_trials
         if value.numel() != n_rows * self.n_units:
             raise CaptureError(
-                f"site={self.site.name!r} changed its shape between batches: {tuple(value.shape)} does "
+                f"site={self.site.name!r} changed its shape between batches: "
+                f"{tuple(value.shape)} does "
                 f"not hold {n_rows} samples of {self.n_units} units. Record stimuli of equal shape."
             )
         rows = value.reshape(n_rows, self.n_units)

@@ -1,7 +1,8 @@
-"""Sites: where an electrode goes in a model, and the standard kinds that find the same place in each.
+"""Sites: where an electrode goes in a model, and the standard kinds that mean the same in each.
 
 A site is ``<module path>`` (the module's output), ``<module path>@in`` (its input) or
-``<module path>@pattern`` (the attention weights that an attention module returns beside its output).
+``<module path>@pattern`` (the attention weights that an attention module returns beside its
+output).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from netphys._check import suggest
+from netphys._check import check_type, suggest
 from netphys.data.nwb_layout import check_site_name
 
 KINDS = (
@@ -124,8 +125,8 @@ def find_sites(model: torch.nn.Module) -> list[Site]:
     Parameters
     ----------
     model : Module
-        Any model; kinds other than "conv" are known for the families GPT-2, Llama, BERT, T5 encoder,
-        ViT and ResNet of transformers.
+        Any model; kinds other than "conv" are known for the families GPT-2, Llama, BERT, T5
+        encoder, ViT and ResNet of transformers.
 
     Returns
     -------
@@ -146,7 +147,9 @@ def find_sites(model: torch.nn.Module) -> list[Site]:
     found += [
         Site(name, "conv", i)
         for i, name in enumerate(
-            n for n, m in model.named_modules() if n and isinstance(m, torch.nn.modules.conv._ConvNd)
+            n
+            for n, m in model.named_modules()
+            if n and isinstance(m, torch.nn.modules.conv._ConvNd)
         )
     ]
     taken: set[str] = set()
@@ -162,7 +165,7 @@ def select_sites(model: torch.nn.Module, patterns: list[str] | tuple[str, ...] |
     model : Module
         The model.
     patterns : sequence of str
-        Kinds ("resid"), module paths ("transformer.h.3.mlp"), or paths with ``*``, which never crosses
+        Kinds ("resid"), module paths ("transformer.h.3.mlp"), or paths with ``*``, never crossing
         a dot; with ``@in`` for a module's input and ``@pattern`` for attention weights.
 
     Returns
@@ -183,8 +186,7 @@ def select_sites(model: torch.nn.Module, patterns: list[str] | tuple[str, ...] |
     modules = [name for name, _ in model.named_modules() if name]
     chosen: dict[str, Site] = {}
     for pattern in patterns:
-        if not isinstance(pattern, str):
-            raise TypeError(f"sites: {pattern!r} is a {type(pattern).__name__}. Give names (str).")
+        check_type("sites", pattern, str, "names (str)")
         hits = [s for s in standard if s.kind == pattern]
         if not hits:
             path, _, side = pattern.partition("@")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -16,6 +18,9 @@ from netphys._shipped import shipped_path
 from netphys.recording.sites import find_sites
 from netphys.recording.twins import make_random, make_shuffled, run_seeded
 
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+
 INITS = ("trained", "random", "shuffled")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -23,8 +28,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 class Subject:
     """One model with fixed weights, treated as an experimental subject.
 
-    Made by `load_subject`. The model is never changed: recording leaves its mode, gradients and hooks
-    as they were.
+    Made by `load_subject`. The model is never changed: recording leaves its mode, gradients and
+    hooks as they were.
 
     Parameters
     ----------
@@ -53,8 +58,8 @@ class Subject:
         name: str,
         init: str = "trained",
         seed: int = 0,
-        tokenizer=None,
-        processor=None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        processor: BaseImageProcessor | None = None,
         input_fn: Callable | None = None,
         source: dict | None = None,
     ):
@@ -63,7 +68,7 @@ class Subject:
         self._source = source or {}
 
     @property
-    def config(self):
+    def config(self) -> PreTrainedConfig | None:
         """The model's configuration; None for a model that is not of transformers."""
         return getattr(self.model, "config", None)
 
@@ -100,8 +105,8 @@ class Subject:
         Returns
         -------
         table : DataFrame
-            Indexed by site: kind, layer, and the shape of one sample (from one discarded forward pass
-            on a made-up item; "" where it cannot be known without stimuli).
+            Indexed by site: kind, layer, and the shape of one sample (from one discarded forward
+            pass on a made-up item; "" where it cannot be known without stimuli).
         """
         from netphys.recording.present import probe_shapes
 
@@ -109,10 +114,14 @@ class Subject:
         known = {s.module for s in standard if s.side == "out"}
         rows = [(s.name, s.kind, s.layer) for s in standard]
         if all_modules:
-            rows += [(n, "module", -1) for n, _ in self.model.named_modules() if n and n not in known]
+            rows += [
+                (n, "module", -1) for n, _ in self.model.named_modules() if n and n not in known
+            ]
         shapes = probe_shapes(self, [r[0] for r in rows])
         table = pd.DataFrame(rows, columns=["site", "kind", "layer"])
-        table["shape"] = [" x ".join(map(str, shapes[s])) if s in shapes else "" for s in table["site"]]
+        table["shape"] = [
+            " x ".join(map(str, shapes[s])) if s in shapes else "" for s in table["site"]
+        ]
         return table.set_index("site")
 
     def compute_hash(self) -> str:
@@ -161,7 +170,8 @@ class Subject:
     def __repr__(self) -> str:
         seed = f", seed {self.seed}" if self.init != "trained" else ""
         return (
-            f"<Subject {self.name!r}: {type(self.model).__name__}, {self.n_parameters:,} parameters, "
+            f"<Subject {self.name!r}: {type(self.model).__name__}, {self.n_parameters:,} "
+            "parameters, "
             f"{self.init}{seed}, {str(self.dtype).removeprefix('torch.')} on {self.device.type}>"
         )
 
@@ -174,7 +184,7 @@ def load_subject(
     dtype: str | None = None,
     device: str = "cpu",
     input_fn: Callable | None = None,
-    tokenizer=None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Subject:
@@ -194,7 +204,8 @@ def load_subject(
     device : str
         Where to run, such as "cpu" or "cuda".
     input_fn : callable, optional
-        For a module of your own: takes a list of items (arrays, token ids or texts of equal length) and
+        For a module of your own: takes a list of items (arrays, token ids or texts of equal
+        length) and
         returns its input as a tensor, a tuple of positional or a dict of keyword arguments.
     tokenizer : tokenizer, optional
         Fast tokenizer of transformers; found with the model if left out.
@@ -234,11 +245,12 @@ def load_subject(
         options = {"trust_remote_code": trust_remote_code}
         if revision is not None:
             options["revision"] = source["revision"] = revision
-        model = _load_model(folder, label, init, seed, dtype, options)
-        tokenizer = tokenizer or _load_part("AutoTokenizer", folder, options)
-        processor = None
-        if getattr(model, "main_input_name", "") == "pixel_values":
-            processor = _load_part("AutoImageProcessor", folder, options)
+        with _quiet_transformers():
+            model = _load_model(folder, label, init, seed, dtype, options)
+            tokenizer = tokenizer or _load_part("AutoTokenizer", folder, options)
+            processor = None
+            if getattr(model, "main_input_name", "") == "pixel_values":
+                processor = _load_part("AutoImageProcessor", folder, options)
     if dtype is not None or device != "cpu":
         model = _move(model, name, dtype, device)
     return Subject(
@@ -263,7 +275,8 @@ def _move(model: torch.nn.Module, name: object, dtype: str | None, device: str) 
         )
         if not here:
             raise ValueError(
-                f"dtype={dtype!r}, device={device!r} differ from the module that was given; it would be "
+                f"dtype={dtype!r}, device={device!r} differ from the module that was given; it "
+                "would be "
                 "changed. Move it yourself first: model.to(...)."
             )
         return model
@@ -274,7 +287,11 @@ def _check_device(device: str) -> None:
     check_type("device", device, str, "a device such as 'cpu' or 'cuda'")
     kind = device.partition(":")[0]
     check_option("device", kind, ("cpu", "cuda", "mps"))
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if not there[kind]:
         raise ValueError(f"device={device!r} is not available on this machine. Use 'cpu'.")
 
@@ -284,7 +301,9 @@ def _locate(name: str | os.PathLike) -> tuple[str, str, dict]:
     text = os.fspath(name)
     if text.startswith("builtin:"):
         root = shipped_path("subjects")
-        known = [f"builtin:{p.name}" for p in sorted(root.iterdir()) if (p / "config.json").exists()]
+        known = [
+            f"builtin:{p.name}" for p in sorted(root.iterdir()) if (p / "config.json").exists()
+        ]
         check_option("name", text, known)
         return str(root / text.removeprefix("builtin:")), text, {"source": "builtin"}
     if Path(text).is_dir():
@@ -315,7 +334,8 @@ def _load_model(
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"name={label!r} could not be loaded: {first} Give a Hugging Face id that this machine can "
+            f"name={label!r} could not be loaded: {first} Give a Hugging Face id that this "
+            "machine can "
             "reach or has cached, the folder of a transformers model, or 'builtin:language'."
             f"{suggest(label, ['builtin:language'])}"
         ) from error
@@ -340,11 +360,29 @@ def _find_class(config, trust_remote_code: bool):
         prefix = {"t5": "T5", "mt5": "MT5", "umt5": "UMT5"}[config.model_type]
         return getattr(transformers, f"{prefix}EncoderModel")
     names = getattr(config, "architectures", None) or []
-    if names and hasattr(transformers, names[0]) and not (
-        trust_remote_code and hasattr(config, "auto_map")
+    if (
+        names
+        and hasattr(transformers, names[0])
+        and not (trust_remote_code and hasattr(config, "auto_map"))
     ):
         return getattr(transformers, names[0])
     return transformers.AutoModel
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep the bars and notes of loading off the terminal, and no longer than that."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _load_part(auto: str, folder: str, options: dict):
@@ -352,6 +390,8 @@ def _load_part(auto: str, folder: str, options: dict):
     import transformers
 
     try:
-        return getattr(transformers, auto).from_pretrained(folder, **options)
+        part = getattr(transformers, auto).from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError, TypeError, ImportError):
         return None
+    # without tokenizer files transformers makes an empty tokenizer from the model's type
+    return None if getattr(part, "vocab_size", None) == 0 else part

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T")
 
-def run_seeded(function: Callable, seed: int):
+
+def run_seeded(function: Callable[[], T], seed: int) -> T:
     """Call a function with torch's generators seeded, and put their state back afterwards.
 
     Parameters
@@ -34,7 +37,8 @@ def make_random(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     Parameters
     ----------
     module : Module
-        Every submodule that owns parameters must have ``reset_parameters`` (all layers of torch do).
+        Every submodule that owns parameters must have ``reset_parameters`` (all layers of torch
+        do).
     seed : int
         Seed of the draw.
 

@@ -1,9 +1,9 @@
 """Write a session's bytes at their offsets, from one thread, in an order that survives a kill.
 
 The forward pass hands over rows; the writer copies them once into a page-aligned block and a thread
-puts the block on disk: whole pages with ``O_DIRECT`` (the kernel's copy would compete with the model
-for the cores), the rest of a page buffered. No page is written both ways, and no byte outside the
-rows is touched. A batch is committed after its data: data, sync, commit byte, sync.
+puts the block on disk: whole pages with ``O_DIRECT`` (the kernel's copy would compete with the
+model for the cores), the rest of a page buffered. No page is written both ways, and no byte outside
+the rows is touched. A batch is committed after its data: data, sync, commit byte, sync.
 """
 
 from __future__ import annotations
@@ -224,14 +224,14 @@ def explain_disk_error(error: BaseException, path: Path) -> BaseException:
     if not isinstance(error, OSError):
         return error
     ways = {
-        errno.ENOSPC: "the disk is full. Free some space or choose another path, then run it again; "
-        "what was committed is kept.",
+        errno.ENOSPC: "the disk is full. Free some space and run again; committed data are kept.",
         errno.EDQUOT: "the disk quota is used up. Free some space or choose another path.",
         errno.EROFS: "the file system is read-only. Choose another path.",
-        errno.EACCES: "writing there is not permitted. Choose another path or change its permissions.",
-        errno.EPERM: "writing there is not permitted. Choose another path or change its permissions.",
+        errno.EACCES: "writing there is not permitted. Choose another path.",
+        errno.EPERM: "writing there is not permitted. Choose another path.",
         errno.ENOENT: "the folder does not exist and could not be made. Choose another path.",
         errno.ENOTDIR: "a part of the path is a file. Choose another path.",
+        errno.EEXIST: "a part of the path is a file. Choose another path.",
     }
     if error.errno not in ways or "path=" in str(error.strerror):  # explained already
         return error

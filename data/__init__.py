@@ -1,0 +1,1 @@
+"""Data shipped with netphys; installed as the package ``netphys.shipped``."""

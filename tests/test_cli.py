@@ -1,0 +1,187 @@
+"""The command line: results on stdout, the rest on stderr, exit codes, and safe repetition."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from netphys.cli import main
+
+PROTOCOL = """
+schema = 1
+[subject]
+name = "builtin:language"
+[[twins]]
+name = "untrained"
+[stimuli]
+source = "{source}"
+[record]
+sites = ["resid"]
+batch_size = 4
+"""
+
+
+@pytest.fixture
+def protocol(tmp_path):
+    (tmp_path / "s.tsv").write_text("text\nThe dog ran home.\nA cat sat.\nThe sun is warm.\n")
+    path = tmp_path / "mine.toml"
+    path.write_text(PROTOCOL.format(source="./s.tsv"))
+    return path
+
+
+def test_run_records_subject_and_twin_and_says_where(protocol, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["run", str(protocol), "--out", str(out), "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip().splitlines()[-1] == f"Output: {out}"
+    assert sorted(p.name for p in out.iterdir()) == ["subject.nwb", "untrained.nwb"]
+    assert "3 trials" in said.out and said.err == ""
+
+
+def test_run_again_changes_nothing(protocol, tmp_path, capsys):
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert main(["run", str(protocol), "--out", str(out), "--quiet"]) == 0
+        content = {p.name: p.read_bytes() for p in out.iterdir()}
+    assert main(["run", str(protocol), "--out", str(out), "--quiet"]) == 0
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == content
+
+
+def test_run_in_another_way_is_refused_until_told(protocol, tmp_path, capsys):
+    arguments = ["run", str(protocol), "--out", str(tmp_path / "out"), "--quiet"]
+    assert main(arguments) == 0
+    changed = [*arguments, "--set", "record.sites=['mlp']"]
+    assert main(changed) == 1
+    said = capsys.readouterr()
+    assert "cannot be resumed: sites was" in said.err and "overwrite" in said.err
+    assert main([*changed, "--overwrite"]) == 0
+
+
+def test_run_puts_the_resolved_protocol_into_the_file(protocol, tmp_path, capsys):
+    main(["run", str(protocol), "--out", str(tmp_path / "out"), "--set", "record.batch_size=2"])
+    capsys.readouterr()
+    from netphys import open_session
+
+    resolved = open_session(tmp_path / "out" / "subject.nwb").provenance["protocol"]
+    assert resolved["record"] == {
+        "sites": ["resid"],
+        "batch_size": 2,
+        "dtype": "native",
+        "nonfinite": "raise",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ("record.batch_sise=2", 2, "Did you mean 'batch_size'"),
+        ("record.batch_size=0", 2, "record.batch_size"),
+        ("record.sites=['residd']", 1, "Did you mean 'resid'"),
+        ("subject.name='builtin:languag'", 1, "Did you mean 'builtin:language'"),
+        ("stimuli.source='builtin:sentence'", 1, "Did you mean 'builtin:sentences'"),
+    ],
+)
+def test_run_says_what_is_wrong_and_leaves_nothing(change, code, message, protocol, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["run", str(protocol), "--out", str(out), "--set", change]) == code
+    said = capsys.readouterr()
+    assert said.out == "" and message in said.err and "Traceback" not in said.err
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_check_of_a_protocol_records_nothing(protocol, tmp_path, capsys):
+    assert main(["check", str(protocol)]) == 0
+    assert "can be run" in capsys.readouterr().out
+    assert main(["check", str(protocol), "--set", "record.sites=['x']"]) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.toml", "s.tsv"]
+
+
+@pytest.mark.damaged_files
+def test_record_info_and_check_of_a_session(tmp_path, capsys):
+    path = tmp_path / "a.nwb"
+    arguments = ["record", "builtin:language", "builtin:sentences", str(path), "--quiet"]
+    assert main([*arguments, "--sites", "resid", "embed", "--dtype", "float16"]) == 0
+    assert capsys.readouterr().out.strip().endswith(f"Output: {path}")
+    assert main(arguments) == 1
+    assert "exists. Choose another path" in capsys.readouterr().err
+    assert main(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["complete"] and {s["dtype"] for s in facts["sites"]} == {"float16"}
+    assert main(["info", str(path)]) == 0
+    assert "complete" in capsys.readouterr().out
+    assert main(["check", str(path)]) == 0
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["check", str(path)]) == 1
+    said = capsys.readouterr()
+    assert "cut short" in said.err
+
+
+def test_sites_lists_kinds(capsys):
+    assert main(["sites", "builtin:language", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {r["kind"] for r in rows} >= {"embed", "resid", "mlp", "head", "logits"}
+    assert main(["sites", "builtin:language", "--all"]) == 0
+    assert "transformer.wte" in capsys.readouterr().out
+
+
+def test_main_refuses_an_unknown_command(capsys):
+    for arguments in (["recrod"], [], ["run"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out.startswith("netphys ")
+
+
+def test_module_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "netphys", "info", "none.nwb"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "netphys: error: path='none.nwb': no such file. Give the path of a session.\n"
+
+
+def test_missing_torch_names_the_extra():
+    code = "import sys; sys.modules['torch'] = None; from netphys.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "sites", "builtin:language"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "pip install 'netphys[record]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_interrupt_keeps_what_is_finished(tmp_path):
+    """Ctrl-C in the middle of a run: one line, exit code 1, and the same command goes on."""
+    lines = "\n".join(f"The dog {'ran ' * (1 + i % 40)}home." for i in range(600))
+    (tmp_path / "s.tsv").write_text("text\n" + lines + "\n")
+    path = tmp_path / "a.nwb"
+    command = [sys.executable, "-m", "netphys", "record", "builtin:language", str(tmp_path / "s.tsv")]
+    command += [str(path), "--batch-size", "1", "--sites", "resid", "mlp", "pattern", "logits"]
+    command.append("--resume")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    try:
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 1 and out == ""
+    assert "interrupted. Finished batches are kept" in err and "Traceback" not in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb", "s.tsv"]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert main(["check", str(path)]) == 0
