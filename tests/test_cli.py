@@ -87,7 +87,9 @@ def test_run_puts_the_resolved_protocol_into_the_file(protocol, tmp_path, capsys
         ("stimuli.source='builtin:sentence'", 1, "Did you mean 'builtin:sentences'"),
     ],
 )
-def test_run_says_what_is_wrong_and_leaves_nothing(change, code, message, protocol, tmp_path, capsys):
+def test_run_says_what_is_wrong_and_leaves_nothing(
+    change, code, message, protocol, tmp_path, capsys
+):
     out = tmp_path / "out"
     assert main(["run", str(protocol), "--out", str(out), "--set", change]) == code
     said = capsys.readouterr()
@@ -148,7 +150,10 @@ def test_module_runs_as_a_program():
         [sys.executable, "-m", "netphys", "info", "none.nwb"], capture_output=True, text=True
     )
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == "netphys: error: path='none.nwb': no such file. Give the path of a session.\n"
+    assert (
+        done.stderr
+        == "netphys: error: path='none.nwb': no such file. Give the path of a session.\n"
+    )
 
 
 def test_missing_torch_names_the_extra():
@@ -165,7 +170,14 @@ def test_interrupt_keeps_what_is_finished(tmp_path):
     lines = "\n".join(f"The dog {'ran ' * (1 + i % 40)}home." for i in range(600))
     (tmp_path / "s.tsv").write_text("text\n" + lines + "\n")
     path = tmp_path / "a.nwb"
-    command = [sys.executable, "-m", "netphys", "record", "builtin:language", str(tmp_path / "s.tsv")]
+    command = [
+        sys.executable,
+        "-m",
+        "netphys",
+        "record",
+        "builtin:language",
+        str(tmp_path / "s.tsv"),
+    ]
     command += [str(path), "--batch-size", "1", "--sites", "resid", "mlp", "pattern", "logits"]
     command.append("--resume")
     process = subprocess.Popen(

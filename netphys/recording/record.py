@@ -143,6 +143,14 @@ def record(
         made in another way.
     OSError
         If the disk is full or read-only.
+
+    Examples
+    --------
+    >>> subject = load_subject("builtin:language")
+    >>> stimuli = load_stimuli(["The dog barked.", "Two cats slept on the chair."])
+    >>> session = record(subject, stimuli, "a.nwb", sites="resid", progress=False)
+    >>> session.trials("transformer.h.0").sizes["trial"]
+    2
     """
     check_type("subject", subject, Subject, "what load_subject returns")
     check_type("stimuli", stimuli, Stimuli, "what load_stimuli returns")

@@ -251,6 +251,7 @@ def load_subject(
             processor = None
             if getattr(model, "main_input_name", "") == "pixel_values":
                 processor = _load_part("AutoImageProcessor", folder, options)
+            source["commit"] = getattr(model.config, "_commit_hash", None)
     if dtype is not None or device != "cpu":
         model = _move(model, name, dtype, device)
     return Subject(
@@ -324,13 +325,13 @@ def _load_model(
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        config = _load(transformers.AutoConfig, folder, options)
         kind = _find_class(config, options["trust_remote_code"])
         if init == "random":
             model = run_seeded(lambda: _make_from_config(kind, config, options), seed)
         else:
             wanted = DTYPES[dtype] if dtype else "auto"
-            model = kind.from_pretrained(folder, config=config, dtype=wanted, **options)
+            model = _load(kind, folder, options, config=config, dtype=wanted)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
@@ -341,6 +342,16 @@ def _load_model(
         ) from error
     model = make_shuffled(model, seed) if init == "shuffled" else model
     return model
+
+
+def _load(kind, folder: str, options: dict, **more):
+    """Call from_pretrained on what is on this machine; only what is not asks the network."""
+    try:
+        return kind.from_pretrained(folder, local_files_only=True, **options, **more)
+    except (OSError, ValueError):
+        if Path(folder).is_dir():
+            raise
+        return kind.from_pretrained(folder, **options, **more)
 
 
 def _make_from_config(kind, config, options: dict) -> torch.nn.Module:
@@ -390,7 +401,7 @@ def _load_part(auto: str, folder: str, options: dict):
     import transformers
 
     try:
-        part = getattr(transformers, auto).from_pretrained(folder, **options)
+        part = _load(getattr(transformers, auto), folder, options)
     except (OSError, ValueError, KeyError, TypeError, ImportError):
         return None
     # without tokenizer files transformers makes an empty tokenizer from the model's type

@@ -39,10 +39,10 @@ def parse_arguments(argv=None):
     """Return the command line's options."""
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3000 if gpu else 440)
-    parser.add_argument("--batch", type=int, default=64 if gpu else 4, help="rows of 512 tokens")
-    parser.add_argument("--texts", type=int, default=80_000 if gpu else 10_000)
-    parser.add_argument("--lr", type=float, default=3e-3, help="highest learning rate")
+    parser.add_argument("--steps", type=int, default=3000 if gpu else 4000)
+    parser.add_argument("--batch", type=int, default=64 if gpu else 8, help="rows of 512 tokens")
+    parser.add_argument("--texts", type=int, default=80_000)
+    parser.add_argument("--lr", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1))
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch decides")
@@ -142,6 +142,7 @@ def make_model(tokenizer, seed):
         n_embd=128,
         n_layer=6,
         n_head=4,
+        activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -192,7 +193,8 @@ def train(model, ids, starts, args, device):
     for step in bar:
         rows = torch.from_numpy(draw_rows(ids, starts, args.batch, rng)).to(device)
         tokens = data[rows[:, None] + window]
-        logits = model(tokens[:, :-1], use_cache=False).logits
+        with torch.autocast(device, torch.bfloat16):
+            logits = model(tokens[:, :-1], use_cache=False).logits.float()
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
