@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from netphys._version import explain_missing, read_version
@@ -30,15 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from netphys.protocol import ProtocolError
 
     try:
-        return args.function(args) or 0
+        with _stop_on_sigterm():
+            return args.function(args) or 0
     except ProtocolError as error:
         _say(f"netphys: error: {error}")
         return 2
     except KeyboardInterrupt:
-        _say(
-            "\nnetphys: interrupted. Finished batches are kept: the same command goes on from "
-            "there."
-        )
+        again = " with --resume" if args.function is _record else ""
+        _say(f"\nnetphys: interrupted. The same command{again} goes on after what is finished.")
         return 1
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone, there is nothing left to say
@@ -48,6 +49,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _say(f"netphys: error: {_get_text(error)}")
         return 1
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Treat SIGTERM, with which schedulers end a job, as Ctrl-C meanwhile."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: nothing to set
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -208,13 +227,16 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _get_text(error: BaseException) -> str:
+    """Return what an error says, with the options as the command line spells them."""
     if isinstance(error, ModuleNotFoundError):
         return explain_missing(error)
     if isinstance(error, KeyError):  # whose str() would be in quotes
-        return str(error.args[0])
-    if isinstance(error, OSError) and error.strerror and not error.filename:
-        return error.strerror
-    return str(error) or type(error).__name__
+        text = str(error.args[0])
+    elif isinstance(error, OSError) and error.strerror and not error.filename:
+        text = error.strerror
+    else:
+        text = str(error) or type(error).__name__
+    return text.replace("resume=True", "--resume").replace("overwrite=True", "--overwrite")
 
 
 def _say(text: str) -> None:

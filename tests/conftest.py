@@ -123,7 +123,7 @@ def _every_session_is_nwb(request):
     yield
     if folder is None or request.node.get_closest_marker("damaged_files"):
         return
-    for path in sorted(folder.rglob("*.nwb"))[:6]:
+    for path in sorted(folder.rglob("*.nwb")):
         check_nwb(path)
 
 

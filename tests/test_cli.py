@@ -111,7 +111,7 @@ def test_record_info_and_check_of_a_session(tmp_path, capsys):
     assert main([*arguments, "--sites", "resid", "embed", "--dtype", "float16"]) == 0
     assert capsys.readouterr().out.strip().endswith(f"Output: {path}")
     assert main(arguments) == 1
-    assert "exists. Choose another path" in capsys.readouterr().err
+    assert "exists. Choose another path, go on with --resume" in capsys.readouterr().err
     assert main(["info", str(path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["complete"] and {s["dtype"] for s in facts["sites"]} == {"float16"}
@@ -165,7 +165,8 @@ def test_missing_torch_names_the_extra():
 
 
 @pytest.mark.slow
-def test_interrupt_keeps_what_is_finished(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_keeps_what_is_finished(number, tmp_path):
     """Ctrl-C in the middle of a run: one line, exit code 1, and the same command goes on."""
     lines = "\n".join(f"The dog {'ran ' * (1 + i % 40)}home." for i in range(600))
     (tmp_path / "s.tsv").write_text("text\n" + lines + "\n")
@@ -187,13 +188,13 @@ def test_interrupt_keeps_what_is_finished(tmp_path):
         while not path.exists():
             time.sleep(0.01)
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()
     assert process.returncode == 1 and out == ""
-    assert "interrupted. Finished batches are kept" in err and "Traceback" not in err
+    assert "interrupted. The same command with --resume goes on" in err and "Traceback" not in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb", "s.tsv"]
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert main(["check", str(path)]) == 0

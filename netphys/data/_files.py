@@ -46,6 +46,17 @@ def sync_data(fd: int) -> None:
     getattr(os, "fdatasync", os.fsync)(fd)
 
 
+def sync_folder(path: Path) -> None:
+    """Make new names in the folder `path` survive a power loss, where that can be asked."""
+    if os.name == "nt":
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def open_direct(path: Path) -> int | None:
     """Open `path` for writes that bypass the page cache; None where that is not to be had."""
     if not hasattr(os, "O_DIRECT"):

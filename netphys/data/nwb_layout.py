@@ -227,7 +227,7 @@ def _write_nwb(file: h5py.File, spec: SessionSpec) -> None:
     made = datetime.fromisoformat(spec.provenance["created"])
     nwb = NWBFile(
         session_description=spec.title,
-        identifier=spec.provenance["fingerprint"],
+        identifier=spec.provenance["identifier"],
         session_start_time=made.astimezone(UTC),
         experiment_description="Activations of a neural network, recorded with netphys.",
         keywords=["artificial neural network", "activations"],

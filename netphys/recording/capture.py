@@ -36,7 +36,7 @@ def hold_still(model: torch.nn.Module, *, eager: bool = False) -> Iterator[None]
         if switch:
             model.set_attn_implementation("eager")
         model.eval()
-        with torch.inference_mode():
+        with torch.no_grad():  # inference mode would leave its tensors in a model's caches
             yield
     finally:
         for module, mode in modes.items():

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ import torch
 from tqdm.auto import tqdm
 
 from netphys._check import check_option, check_positive, check_type
-from netphys.data._files import FileLock
+from netphys.data._files import FileLock, sync_folder
 from netphys.data.nwb_header import LAYOUT_VERSION
 from netphys.data.nwb_layout import (
     COUNT_NAMES,
@@ -227,6 +228,7 @@ def _prepare(
     }
     provenance["fingerprint"] = _hash_json(provenance)
     provenance["created"] = datetime.now(UTC).isoformat()
+    provenance["identifier"] = str(uuid.uuid4())
     provenance["protocol"] = protocol
     spec = _make_spec(subject, stimuli, presentation, plan, shapes, provenance)
     return _Run(subject, presentation, plan, shapes, spec, options["nonfinite"])
@@ -341,6 +343,7 @@ def _open_file(
     try:
         layout = save_structure(fresh, spec)
         os.replace(fresh, path)
+        sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
@@ -351,7 +354,7 @@ def _open_file(
 def _check_same(session: Session, spec: SessionSpec) -> None:
     """Refuse to go on with a recording that was made in another way."""
     old, new = dict(session.provenance), dict(spec.provenance)
-    loose = ("created", "protocol", "fingerprint")
+    loose = ("created", "identifier", "protocol", "fingerprint")
     if session.complete:  # nothing will be recorded: only what the values are must agree
         loose += ("versions", "threads")
     for key in new:

@@ -39,7 +39,7 @@ def parse_arguments(argv=None):
     """Return the command line's options."""
     gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3000 if gpu else 4000)
+    parser.add_argument("--steps", type=int, default=3000 if gpu else 2400)
     parser.add_argument("--batch", type=int, default=64 if gpu else 8, help="rows of 512 tokens")
     parser.add_argument("--texts", type=int, default=80_000)
     parser.add_argument("--lr", type=float, default=2e-3, help="highest learning rate")
