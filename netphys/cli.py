@@ -8,7 +8,6 @@ import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from netphys._version import explain_missing, read_version
 
@@ -38,13 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"netphys: error: {error}")
         return 2
     except KeyboardInterrupt:
-        again = " with --resume" if args.function is _record else ""
-        _say(f"\nnetphys: interrupted. The same command{again} goes on after what is finished.")
+        _say(f"\nnetphys: interrupted.{_explain_again(args)}")
         return 1
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone, there is nothing left to say
         return 1
-    except (ValueError, TypeError, LookupError, OSError, RuntimeError, ImportError) as error:
+    except Exception as error:
         if args.debug:
             raise
         _say(f"netphys: error: {_get_text(error)}")
@@ -106,6 +104,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     record.add_argument("--init", default="trained", help="trained, random or shuffled")
     record.add_argument("--seed", type=int, default=0, help="seed of an untrained twin (0)")
+    record.add_argument("--revision", help="commit, tag or branch on the Hugging Face hub")
     record.add_argument("--device", default="cpu", help="cpu, cuda or mps (cpu)")
     record.add_argument(
         "--nonfinite", default="raise", help="raise or keep NaN and infinite values"
@@ -162,7 +161,13 @@ def _record(args: argparse.Namespace) -> int:
     from netphys.recording.subject import load_subject
 
     session = record(
-        load_subject(args.subject, init=args.init, seed=args.seed, device=args.device),
+        load_subject(
+            args.subject,
+            init=args.init,
+            seed=args.seed,
+            device=args.device,
+            revision=args.revision,
+        ),
         load_stimuli(args.stimuli),
         args.file,
         sites=args.sites,
@@ -202,9 +207,13 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    if Path(args.target).is_file() and not args.target.endswith(".toml"):
+    from netphys.data.nwb_header import is_session
+
+    if args.target.endswith(".nwb") or is_session(args.target):
         from netphys.data.session import open_session
 
+        if args.set:
+            raise ValueError("--set is for protocols; a session cannot be changed. Leave it out.")
         session = open_session(args.target)
         commits = session.commits
         print(
@@ -224,6 +233,15 @@ def _check(args: argparse.Namespace) -> int:
         f"{twins}"
     )
     return 0
+
+
+def _explain_again(args: argparse.Namespace) -> str:
+    """Return how an interrupted recording goes on; nothing for other commands."""
+    if args.function not in (_run, _record):
+        return ""
+    with_resume = " with --resume" if args.function is _record else ""
+    without = " without --overwrite" if args.overwrite else ""
+    return f" The same command{with_resume}{without} goes on from here."
 
 
 def _get_text(error: BaseException) -> str:

@@ -69,6 +69,7 @@ def run_protocol(
             progress=progress,
             protocol=resolved,
         )
+        del subject  # before the next one is loaded
     return sessions
 
 

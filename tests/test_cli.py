@@ -194,7 +194,10 @@ def test_interrupt_keeps_what_is_finished(number, tmp_path):
         process.kill()
         process.communicate()
     assert process.returncode == 1 and out == ""
-    assert "interrupted. The same command with --resume goes on" in err and "Traceback" not in err
+    assert (
+        "interrupted. The same command with --resume goes on from here" in err
+        and "Traceback" not in err
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb", "s.tsv"]
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert main(["check", str(path)]) == 0

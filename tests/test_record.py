@@ -273,7 +273,7 @@ def test_record_after_an_interruption_gives_the_same_bytes(tmp_path, gpt2, token
     calls = iter(range(100))
 
     def interrupt(module, args):
-        if next(calls) == 4:  # the probe pass is the first
+        if next(calls) == 5:  # two are probe passes
             raise KeyboardInterrupt
 
     handle = gpt2.model.register_forward_pre_hook(interrupt)
@@ -301,7 +301,7 @@ def test_record_refuses_when_another_process_writes(tmp_path, gpt2, tokens):
 def test_record_refuses_a_full_disk_before_it_starts(tmp_path, gpt2, tokens, monkeypatch):
     usage = record_module.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(record_module.shutil, "disk_usage", lambda p: usage._replace(free=10))
-    with pytest.raises(OSError, match=r"the recording takes .* GB, the disk has 0\.00 GB"):
+    with pytest.raises(OSError, match=r"the recording takes .* MB, the disk has 0\.0 MB"):
         netphys.record(gpt2, tokens, tmp_path / "a.nwb")
     assert list(tmp_path.iterdir()) == []
 
@@ -373,3 +373,154 @@ def test_record_refuses_a_module_that_runs_twice(tmp_path):
     stimuli = netphys.load_stimuli(arrays=np.ones((2, 2), np.float32))
     with pytest.raises(RuntimeError, match=r"site='inner' ran 2 times in one forward pass"):
         netphys.record(netphys.load_subject(Twice()), stimuli, tmp_path / "a.nwb", sites="inner")
+
+
+def interrupt_after(model, n):
+    """Make the n-th forward pass of a model raise; return the hook."""
+    calls = iter(range(1000))
+
+    def stop(*args):
+        if next(calls) == n:
+            raise KeyboardInterrupt
+
+    return model.register_forward_pre_hook(stop)
+
+
+def test_record_refuses_to_resume_with_another_input_function(tmp_path):
+    module, stimuli = torch.nn.Sequential(torch.nn.Linear(1, 2)), netphys.load_stimuli(list("abcd"))
+
+    def make(scale):
+        return netphys.load_subject(
+            module, input_fn=lambda texts: torch.tensor([[scale * ord(t)] for t in texts])
+        )
+
+    handle = interrupt_after(module, 3)
+    options = {"sites": "0", "batch_size": 1, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        netphys.record(make(1.0), stimuli, tmp_path / "a.nwb", **options)
+    handle.remove()
+    with pytest.raises(ValueError, match=r"presentation\.first_batch_sha256 was"):
+        netphys.record(make(9.0), stimuli, tmp_path / "a.nwb", resume=True, **options)
+    assert netphys.record(make(1.0), stimuli, tmp_path / "a.nwb", resume=True, **options).complete
+
+
+def test_record_refuses_to_resume_with_another_tokenizer(tmp_path):
+    import tokenizers
+    import transformers
+
+    def make(words):
+        vocabulary = {w: i for i, w in enumerate(["[UNK]", *words])}
+        model = tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]")
+        raw = tokenizers.Tokenizer(model)
+        raw.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        fast = transformers.PreTrainedTokenizerFast(tokenizer_object=raw)
+        return netphys.load_subject(make_model("gpt2"), tokenizer=fast)
+
+    stimuli = netphys.load_stimuli(["a b", "b a"])
+    netphys.record(make("ab"), stimuli, tmp_path / "a.nwb", progress=False)
+    before = (tmp_path / "a.nwb").read_bytes()
+    with pytest.raises(ValueError, match=r"presentation\.(first_batch_)?sha256 was"):
+        netphys.record(make("ba"), stimuli, tmp_path / "a.nwb", resume=True)
+    assert (tmp_path / "a.nwb").read_bytes() == before
+
+
+@pytest.mark.damaged_files
+def test_overwrite_replaces_sessions_only(tmp_path, gpt2, tokens):
+    other = tmp_path / "thesis.nwb"
+    other.write_text("years of work")
+    with pytest.raises(FileExistsError, match="is no netphys session and is not overwritten"):
+        netphys.record(gpt2, tokens, other, overwrite=True)
+    assert other.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("lengths", [(8,) * 8, (8,) * 8 + (5,) * 4])
+def test_record_refuses_time_first_values_also_where_sizes_coincide(lengths, tmp_path):
+    class TimeFirst(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.inner(x.transpose(0, 1)).transpose(0, 1)
+
+    rng = np.random.default_rng(0)
+    frames = [rng.normal(size=(n, 3)).astype(np.float32) for n in lengths]
+    stimuli = netphys.load_stimuli(arrays=frames, kind="frames")
+    with pytest.raises(RuntimeError, match=r"do not follow the stimuli"):
+        netphys.record(
+            netphys.load_subject(TimeFirst()), stimuli, tmp_path / "a.nwb", sites="inner"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_refuses_images_whose_maps_differ_in_shape(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2))
+    images = [np.zeros((3, 11, 21), np.float32), np.zeros((3, 21, 11), np.float32)]
+    stimuli = netphys.load_stimuli(arrays=images, kind="image")
+    with pytest.raises(RuntimeError, match="or these differ in shape"):
+        netphys.record(netphys.load_subject(module), stimuli, tmp_path / "a.nwb", sites="conv")
+
+
+def test_record_reports_an_error_that_the_model_swallows(tmp_path):
+    class Forgiving(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Identity()
+
+        def forward(self, x):
+            try:
+                return self.inner(1 / x)
+            except ValueError:
+                return x
+
+    stimuli = netphys.load_stimuli(arrays=np.array([[1.0], [0.0]], np.float32))
+    options = {"sites": "inner", "batch_size": 1, "progress": False}
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        netphys.record(netphys.load_subject(Forgiving()), stimuli, tmp_path / "a.nwb", **options)
+    assert netphys.open_session(tmp_path / "a.nwb").commits.tolist() == [True, False]
+
+
+def test_record_takes_keyword_inputs_in_the_order_of_the_signature(tmp_path):
+    class Inner(torch.nn.Module):
+        def forward(self, hidden, mask):
+            return hidden * mask
+
+    class Outer(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x):
+            return self.inner(mask=torch.zeros_like(x), hidden=x)
+
+    stimuli = netphys.load_stimuli(arrays=np.array([[1.0], [2.0]], np.float32))
+    session = netphys.record(
+        netphys.load_subject(Outer()), stimuli, tmp_path / "a.nwb", sites="inner@in", progress=False
+    )
+    assert session["inner@in"].to_numpy().ravel().tolist() == [1.0, 2.0]
+
+
+def test_record_calls_a_module_of_your_own_config_its_own_way(tmp_path):
+    class Mini(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.config = {"width": 4}
+            self.embed = torch.nn.Embedding(10, 4)
+
+        def forward(self, idx):
+            return self.embed(idx)
+
+    stimuli = netphys.load_stimuli(pd.DataFrame({"token_ids": [[1, 2], [3, 4]]}))
+    session = netphys.record(
+        netphys.load_subject(Mini()), stimuli, tmp_path / "a.nwb", sites="embed", progress=False
+    )
+    assert session["embed"].shape == (4, 4)
+
+
+def test_record_passes_on_what_an_input_function_raises(tmp_path):
+    def fail(items):
+        raise FileNotFoundError("my file")
+
+    subject = netphys.load_subject(torch.nn.Sequential(torch.nn.Linear(1, 1)), input_fn=fail)
+    with pytest.raises(FileNotFoundError, match=r"^my file$"):
+        netphys.record(subject, netphys.load_stimuli(["a"]), tmp_path / "a.nwb", sites="*")

@@ -179,3 +179,20 @@ def test_open_refuses_any_flipped_byte_outside_the_data(copy):
 def test_block_size_grows_with_the_number_of_ranges():
     assert compute_block_size(3) == BLOCK
     assert compute_block_size(400) == 4 * BLOCK
+
+
+def test_a_session_notices_that_its_file_was_replaced(tmp_path):
+    subject, stimuli = netphys.load_subject(make_model("gpt2")), make_stimuli("gpt2")
+    path = tmp_path / "a.nwb"
+    old = netphys.record(subject, stimuli, path, progress=False)
+    twin = netphys.load_subject(subject.model, init="shuffled")
+    netphys.record(twin, stimuli, path, overwrite=True, progress=False)
+    with pytest.raises(SessionFileError, match="was replaced since it was opened"):
+        old["transformer.h.0"]
+
+
+def test_samples_carry_their_stimulus_and_condition(session):
+    data = session["transformer.h.0"]
+    stimuli = make_stimuli("gpt2")
+    conditions = stimuli.table["condition"].to_numpy()[data["trial"].to_numpy()]
+    assert data["condition"].to_numpy().tolist() == conditions.tolist()

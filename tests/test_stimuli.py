@@ -60,9 +60,20 @@ def test_stimuli_of_given_word_spans(tmp_path):
         ("text\ttoken_ids\na\t1\n", "has several item columns: text, token_ids"),
         ("stimulus_id\ttext\na\tx\na\ty\n", r"stimulus_id='a' occurs more than once \(row 2\)"),
         ("text\tcondition\na\tx\nn/a\ty\n", r"stimulus 's2' \(row 2\) is empty"),
-        ("text\tbatch\na\t1\n", "column 'batch' cannot be used: the session file has its own"),
+        ("text\tbatch\na\t1\n", "column 'batch' cannot be used: a session uses that name itself"),
         ("text\ta b\na\t1\n", "column 'a b' cannot be used"),
         ("text\tonset\na\tsoon\n", "column 'onset' holds text"),
+        ("text\tc\na\tx\t\n", "line 2 has 3 fields, the header 2"),
+        ("text\tc\na\n", "line 2 has 1 fields, the header 2"),
+        ("text\tc\na\rb\tx\n", "and a carriage return inside"),
+        ("text\tc\tc\na\tx\ty\n", "has the column 'c' twice"),
+        ("text\tlabel\na\tx\n", "column 'label' cannot be used"),
+        ("text\ttags\na\tx\n", "column 'tags' cannot be used"),
+        ("text\na\na\n", "row 2 repeats an earlier stimulus"),
+        ("stimulus_id\ttext\nn/a\tx\n", "row 1 has no stimulus_id"),
+        ("text\tc\na\0b\tx\n", "holds a NUL"),
+        ("text\tword_onsets\na b\t0.5 0.2\n", "Give one ascending number"),
+        ("token_ids\n99999999999999999999\n", "holds an impossible number"),
         ("token_ids\n1 x 3\n", "token_ids='1 x 3'. Give numbers"),
         ("text\tword_spans\nab\t0:1 1:9\n", "do not fit its text of 2 characters"),
         ("text\tword_spans\nab\t0-1\n", "Give begin:end pairs"),
@@ -85,6 +96,13 @@ def test_load_stimuli_refuses(text, message, tmp_path):
         (["a", 3], {}, TypeError, r"source\[1\]=3 is an int"),
         (["a"], {"kind": "image"}, ValueError, "kind='image' is unknown"),
         (None, {}, TypeError, "source=None: give a table"),
+        (3, {}, TypeError, "source=3 is an int"),
+        ({"text": ["a"]}, {}, TypeError, "is a dict"),
+        (["a"], {"rate": 5.0}, ValueError, "rate=5.0 is for frames"),
+        (None, {"arrays": [np.zeros((2, 1))], "kind": "frames", "rate": 0}, ValueError, "above 0"),
+        (pd.DataFrame({3: ["a"]}), {}, TypeError, "a column name of source=3"),
+        (pd.DataFrame({"text": ["a"], "word_spans": [[(0, 1)]]}), {}, TypeError, "word_spans"),
+        (pd.DataFrame({"text": [1.0]}), {}, TypeError, r"text \(row 1\)=1.0 is a float"),
         (None, {"arrays": [np.array(["x"])]}, TypeError, "has dtype <U1"),
         (None, {"arrays": [np.array([np.nan])]}, ValueError, "holds NaN or infinite values"),
         (None, {"arrays": [np.zeros((0, 2))]}, ValueError, "is empty: its shape is"),
@@ -99,7 +117,7 @@ def test_load_stimuli_refuses_bad_arguments(source, options, error, message):
 
 
 def test_load_stimuli_refuses_a_file_that_is_no_text(tmp_path):
-    with pytest.raises(ValueError, match="is not a tab-separated UTF-8 table"):
+    with pytest.raises(ValueError, match="is no UTF-8 table"):
         netphys.load_stimuli(write(tmp_path, b"\xff\xfe\x00text\n\x81\x82"))
 
 
@@ -194,3 +212,69 @@ def test_a_broken_image_is_refused(tmp_path):
     stimuli = netphys.load_stimuli(write(tmp_path, "stim_file\nx.png\n"))
     with pytest.raises(ValueError, match="is not a readable image"):
         netphys.record(netphys.load_subject(make_model("vit")), stimuli, tmp_path / "a.nwb")
+
+
+def test_dataframe_columns_become_plain(tmp_path, gpt2):
+    table = pd.DataFrame(
+        {
+            "token_ids": [[1, 2], [3]],
+            "when": pd.to_datetime(["2024-01-01", None]),
+            "flag": pd.array([True, None], dtype="boolean"),
+            "count": pd.array([1, None], dtype="Int64"),
+            "group": pd.Categorical(["a", None]),
+        }
+    )
+    session = netphys.record(gpt2, netphys.load_stimuli(table), tmp_path / "a.nwb", progress=False)
+    trials = session.trial_table.sort_values("stimulus_index")
+    assert trials["token_ids"].tolist() == ["1 2", "3"]
+    assert trials["group"].tolist() == ["a", ""] and trials["when"].tolist()[1] == ""
+    np.testing.assert_array_equal(trials["count"], [1.0, np.nan])
+
+
+@pytest.mark.parametrize("trim", [True, False])
+@pytest.mark.parametrize("context", ["A cat sat.", "A cat sat. ", "A cat sat.\n"])
+def test_context_keeps_the_first_word_for_any_tokenizer(context, trim, tmp_path):
+    """Some tokenizers count the space before a word to its token, some do not."""
+    import tokenizers
+    import transformers
+    from conftest import make_model
+
+    raw = tokenizers.Tokenizer(tokenizers.models.BPE())
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.post_processor = tokenizers.processors.ByteLevel(trim_offsets=trim)
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=50, show_progress=False)
+    raw.train_from_iterator(["A cat sat. The dog ran. \n"] * 9, trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=raw)
+    subject = netphys.load_subject(make_model("gpt2"), tokenizer=tokenizer)
+    stimuli = netphys.load_stimuli(pd.DataFrame({"text": ["The dog ran."], "context": [context]}))
+    session = netphys.record(subject, stimuli, tmp_path / "a.nwb", progress=False)
+    samples = session.samples("token")
+    assert "".join(samples["text"]).replace("\u0120", "") == "Thedogran."
+    assert samples["word"].is_monotonic_increasing and set(samples["word"]) == {0, 1, 2}
+    spans = samples.groupby("word")[["char_begin", "char_end"]]
+    assert spans.min()["char_begin"].tolist() == [0, 4, 8]
+    assert spans.max()["char_end"].tolist() == [3, 7, 12]
+
+
+def test_ready_pixel_values_are_the_same_from_a_file_and_from_memory(tmp_path):
+    import transformers
+    from conftest import make_model
+
+    make_model("vit").save_pretrained(tmp_path / "vit")
+    size = {"height": 32, "width": 32}
+    transformers.ViTImageProcessorPil(size=size).save_pretrained(tmp_path / "vit")
+    pixels = np.random.default_rng(0).normal(size=(3, 32, 32)).astype(np.float32)
+    np.save(tmp_path / "x.npy", pixels)
+    subject = netphys.load_subject(tmp_path / "vit")
+    sets = (
+        netphys.load_stimuli(write(tmp_path, "stim_file\nx.npy\n")),
+        netphys.load_stimuli(arrays=[pixels], kind="image"),
+    )
+    values = [
+        netphys.record(subject, s, tmp_path / f"{i}.nwb", sites="logits", progress=False)["logits"]
+        for i, s in enumerate(sets)
+    ]
+    np.testing.assert_array_equal(*values)
+    scaled = netphys.load_stimuli(arrays=[np.zeros((32, 32, 3), np.float32)], kind="image")
+    with pytest.raises(ValueError, match=r"needs uint8 \(height, width, 3\)"):
+        netphys.record(subject, scaled, tmp_path / "c.nwb")

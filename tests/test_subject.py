@@ -197,3 +197,51 @@ def test_builtin_language_is_small():
     subject = netphys.load_subject("builtin:language")
     assert subject.n_parameters <= 2_000_000
     assert shipped_path("subjects", "language", "model.safetensors").stat().st_size <= 4_000_000
+
+
+def test_load_subject_refuses_a_file_that_lacks_weights(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    make_model("llama").save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = {k: v for k, v in load_file(file).items() if "layers.1.mlp" not in k}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"its file lacks 3 weights \(model\.layers\.1\.mlp"):
+        netphys.load_subject(tmp_path)
+    assert netphys.load_subject(tmp_path, init="random").n_parameters
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="could not be loaded"):
+        netphys.load_subject(tmp_path)
+
+
+def test_load_subject_refuses_a_damaged_tokenizer(tmp_path):
+    import shutil
+
+    from netphys._shipped import shipped_path
+
+    shutil.copytree(shipped_path("subjects", "language"), tmp_path / "m")
+    (tmp_path / "m" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="its Tokenizer could not be read"):
+        netphys.load_subject(tmp_path / "m")
+
+
+def test_random_twin_of_attention_and_of_a_transformers_model():
+    attention = torch.nn.TransformerEncoderLayer(4, 2)
+    twin = netphys.load_subject(attention, init="random").model
+    assert not torch.equal(twin.self_attn.in_proj_weight, attention.self_attn.in_proj_weight)
+    model = make_model("llama")
+    first = netphys.load_subject(model, init="random", seed=1)
+    assert first.compute_hash() == netphys.load_subject(model, init="random", seed=1).compute_hash()
+    assert first.compute_hash() != netphys.load_subject(model).compute_hash()
+
+
+def test_twin_needs_weights():
+    with pytest.raises(ValueError, match="has no weights, so it has no twin"):
+        netphys.load_subject(torch.nn.ReLU(), init="random")
+
+
+def test_load_subject_refuses_weights_without_values():
+    with torch.device("meta"):
+        module = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="on the meta device"):
+        netphys.load_subject(module)

@@ -210,3 +210,22 @@ def test_a_second_writer_is_refused_and_readers_are_not(tmp_path):
             p.communicate()
     assert 0 < netphys.open_session(path).commits.sum() < 150
     assert not (tmp_path / "a.nwb.lock").exists()
+
+
+def test_writer_keeps_its_memory_within_bounds_for_any_mix_of_sizes(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(bytes(1 << 20))
+    sizes = [3_000, 40_000, 9_000, 200_000, 17_000, 90_000] * 6
+    layout = FileLayout({"a": 0}, (1 << 20) - 8, (1 << 20) - 64)
+    with Writer(path, layout, {"a": 1}, max_pending=1 << 19) as writer:
+        for size in sizes:
+            writer.put("a", 0, np.zeros(size, np.uint8))
+            assert writer._allocated <= 1 << 19
+
+
+def test_two_names_of_one_file_have_one_lock(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    first = _files.FileLock(tmp_path / "real" / "a")
+    with first, pytest.raises(BlockingIOError), _files.FileLock(tmp_path / "link" / "a"):
+        pass

@@ -6,6 +6,7 @@ system call that they replace.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -20,9 +21,14 @@ _seek_lock = threading.Lock()
 
 def reserve_space(fd: int, size: int) -> None:
     """Reserve `size` bytes for an open file, so that a full disk is an error now and not later."""
-    if hasattr(os, "posix_fallocate"):
+    try:
         os.posix_fallocate(fd, 0, size)
         return
+    except AttributeError:  # macOS, Windows
+        pass
+    except OSError as error:  # a file system that cannot reserve
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
     stats = os.fstatvfs(fd) if hasattr(os, "fstatvfs") else None
     if stats is not None and stats.f_bavail * stats.f_frsize < size:
         raise OSError(28, "No space left on device")
@@ -43,7 +49,10 @@ def write_at(fd: int, data: memoryview, offset: int) -> None:
 
 def sync_data(fd: int) -> None:
     """Return when what was written to `fd` is on the device."""
-    getattr(os, "fdatasync", os.fsync)(fd)
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, where fsync stops at the drive's cache
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        getattr(os, "fdatasync", os.fsync)(fd)
 
 
 def sync_folder(path: Path) -> None:
@@ -80,6 +89,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path):
+        path = Path(os.path.realpath(path))  # two names of one file have one lock
         self.path = path
         self.sidecar = path.with_name(path.name + ".lock")
         self._fd: int | None = None
@@ -89,8 +99,10 @@ class FileLock:
             fd = os.open(self.sidecar, os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 _lock(fd)
-            except OSError:
+            except OSError as error:
                 os.close(fd)
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
                 raise BlockingIOError(
                     f"path={str(self.path)!r} is being written by another process (lock file "
                     f"{self.sidecar.name}). Wait until that recording ends, or choose another path."

@@ -111,6 +111,25 @@ def save_header(
     return header
 
 
+def is_session(path: str | os.PathLike) -> bool:
+    """Say whether a file begins as a session does, whether or not it can be read.
+
+    Parameters
+    ----------
+    path : path-like
+        Any path.
+
+    Returns
+    -------
+    answer : bool
+        False also for what is no regular file.
+    """
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def load_header(path: str | os.PathLike) -> Header:
     """Read and verify the user block of a session file, without the HDF5 library.
 
@@ -153,6 +172,23 @@ def load_header(path: str | os.PathLike) -> Header:
                 "match its header. Copy it again from the origin, or record it again."
             )
     return header
+
+
+def load_digest(path: str | os.PathLike) -> bytes:
+    """Read the bytes that tell one session file from every other.
+
+    Parameters
+    ----------
+    path : path-like
+        Session file.
+
+    Returns
+    -------
+    digest : bytes
+        The first bytes of the header, with its checksum.
+    """
+    with open(path, "rb") as file:
+        return file.read(_FIXED.size)
 
 
 def load_commits(path: str | os.PathLike, header: Header) -> bytes:

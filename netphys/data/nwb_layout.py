@@ -197,7 +197,7 @@ def load_layout(path: Path) -> FileLayout:
         return FileLayout(sites, file[COMMIT].id.get_offset(), file[COUNTS].id.get_offset())
 
 
-def compute_file_bytes(spec: SessionSpec) -> int:
+def compute_data_bytes(spec: SessionSpec) -> int:
     """Return the bytes that the activations of a session will take.
 
     Parameters

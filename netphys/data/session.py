@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from netphys._check import suggest
-from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_header
-from netphys.data.nwb_layout import COUNT_NAMES, COUNTS, PROVENANCE
+from netphys._check import check_type, suggest
+from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
+from netphys.data.nwb_layout import COUNT_NAMES, COUNTS, PROVENANCE, STORED_DTYPES
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,11 @@ class Session:
     path : Path
         The file.
     sites : list of str
-        Names of the recorded sites, in order of depth.
+        Names of the recorded sites, in the order in which the model computes them.
+    trial_table : DataFrame
+        One row per trial in order of recording: times, batch, samples, and the stimulus columns.
+    provenance : dict
+        How the session was made: subject, stimuli, batch plan, versions, protocol.
 
     Raises
     ------
@@ -63,8 +67,10 @@ class Session:
     """
 
     def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
+        check_type("path", path, (str, os.PathLike), "the path of a session file")
+        self.path = Path(path).expanduser()
         self._header: Header = load_header(self.path)
+        self._digest = load_digest(self.path)
         try:
             with h5py.File(self.path, "r") as file:
                 self._read_structure(file)
@@ -101,6 +107,7 @@ class Session:
     @property
     def commits(self) -> np.ndarray:
         """Commit bytes as booleans, one per planned batch (read anew at each call)."""
+        self._check_same_file()
         return np.frombuffer(load_commits(self.path, self._header), np.uint8) == 1
 
     @property
@@ -119,7 +126,7 @@ class Session:
                 "n_samples": s.shape[0],
                 "n_units": s.shape[1],
                 "dtype": s.dtype,
-                "megabytes": s.shape[0] * s.shape[1] * _itemsize(s.dtype) / 1e6,
+                "megabytes": s.shape[0] * s.shape[1] * STORED_DTYPES[s.dtype] / 1e6,
             }
             for name, s in self._sites.items()
         ]
@@ -177,19 +184,24 @@ class Session:
     def __getitem__(self, site: str) -> xr.DataArray:
         """Return one site as a DataArray with dims (sample, unit), arbitrary units.
 
-        A complete recording is a lazy view on the file. Of an unfinished one only the samples of
-        committed batches are returned. bfloat16 comes back as exact float32.
+        A complete recording is a lazy view on the file, but for bfloat16, which is read as exact
+        float32. Of an unfinished one only the samples of committed batches are returned.
         """
-        name = self._find_one(site)
+        return self._get(self._find_one(site), self.commits)
+
+    def _get(self, name: str, commits: np.ndarray) -> xr.DataArray:
         info = self._sites[name]
         values = self._read(info)
         samples = self._sample_tables[info.clock]
         rows = np.arange(len(samples))
-        commits = self.commits
         if not commits.all():
             rows = np.flatnonzero(commits[self._row_batch(info.clock)])
             values, samples = values[rows], samples.iloc[rows]
         coords = {c: ("sample", samples[c].to_numpy()) for c in samples.columns}
+        trials = self.trial_table.set_index("stimulus_index")
+        for c in ("stimulus_id", "condition"):
+            if c in trials:
+                coords[c] = ("sample", trials[c].loc[samples["trial"]].to_numpy())
         units = self.units(name)
         coords |= {c: ("unit", units[c].to_numpy()) for c in units.columns}
         coords["sample"] = rows
@@ -223,7 +235,8 @@ class Session:
         KeyError
             If nothing matches; the message names the nearest.
         """
-        return {name: self[name] for name in self._match(pattern)}
+        commits = self.commits
+        return {name: self._get(name, commits) for name in self._match(pattern)}
 
     def trials(self, site: str) -> xr.DataArray:
         """Return one site cut into trials.
@@ -239,10 +252,11 @@ class Session:
             Trials in the order of the stimulus table; `time` counts the samples of a trial from 0,
             and the end of shorter trials is NaN. Trial columns are coordinates.
         """
-        data = self[site]
+        commits = self.commits  # once: the file may be growing
+        data = self._get(self._find_one(site), commits)
         clock = data.attrs["clock"]
         table = self.trial_table
-        table = table[self.commits[table["batch"].to_numpy()]]
+        table = table[commits[table["batch"].to_numpy()]]
         table = table.sort_values("stimulus_index", kind="stable")
         first = table[f"first_sample_{clock}"].to_numpy()
         count = table[f"n_samples_{clock}"].to_numpy()
@@ -260,6 +274,13 @@ class Session:
         dims = ("trial", "time", "unit")
         return xr.DataArray(values, dims=dims, coords=coords, name=data.name, attrs=attrs)
 
+    def _check_same_file(self) -> None:
+        """Raise if another file has taken the place of the one that was opened."""
+        if load_digest(self.path) != self._digest:
+            raise SessionFileError(
+                f"{self.path} was replaced since it was opened. Open it again: open_session(path)."
+            )
+
     def _read(self, info: _Site) -> np.ndarray:
         stored = np.dtype("<u2") if info.dtype == "bfloat16" else np.dtype(info.dtype)
         values = np.memmap(self.path, stored, "r", info.offset, info.shape)
@@ -275,6 +296,7 @@ class Session:
         return np.repeat(table["batch"].to_numpy(), table[f"n_samples_{clock}"].to_numpy())
 
     def _match(self, pattern: str) -> list[str]:
+        check_type("site", pattern, str, "the name of a site, a kind, or a pattern")
         if pattern in self._sites:
             return [pattern]
         rule = re.compile(re.escape(pattern).replace(r"\*", "[^.]*"))
@@ -399,10 +421,6 @@ def open_session(path: str | os.PathLike) -> Session:
     (True, ['transformer.h.0@in'])
     """
     return Session(path)
-
-
-def _itemsize(dtype: str) -> int:
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def _text(value) -> str:

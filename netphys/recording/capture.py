@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ class CaptureError(RuntimeError):
 
 @contextmanager
 def hold_still(model: torch.nn.Module, *, eager: bool = False) -> Iterator[None]:
-    """Run a model in eval mode without gradients, and put every module's mode back afterwards.
+    """Run a model in eval mode without gradients, and put everything back afterwards.
 
     Parameters
     ----------
@@ -30,19 +31,29 @@ def hold_still(model: torch.nn.Module, *, eager: bool = False) -> Iterator[None]
     None
     """
     modes = {module: module.training for module in model.modules()}
-    attention = getattr(getattr(model, "config", None), "_attn_implementation", None)
-    switch = eager and attention not in (None, "eager")
+    kinds = _find_attention(model) if eager else []
     try:
-        if switch:
-            model.set_attn_implementation("eager")
+        for module in model.modules():
+            if kinds and hasattr(module, "set_attn_implementation"):
+                module.set_attn_implementation("eager")
         model.eval()
         with torch.no_grad():  # inference mode would leave its tensors in a model's caches
             yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        if switch:
-            model.set_attn_implementation(attention)
+        for config, kind in kinds:  # outer ones first: they set the inner ones too
+            config._attn_implementation = kind
+
+
+def _find_attention(model: torch.nn.Module) -> list[tuple[object, str]]:
+    """Return every configuration whose attention is not eager, with its kind, outer ones first."""
+    found = {}
+    for module in model.modules():
+        kind = getattr(getattr(module, "config", None), "_attn_implementation", None)
+        if kind is not None and hasattr(module, "set_attn_implementation"):
+            found.setdefault(id(module.config), (module.config, kind))
+    return list(found.values()) if any(k != "eager" for _, k in found.values()) else []
 
 
 class Capture:
@@ -71,6 +82,7 @@ class Capture:
         self._model, self._sites, self._take, self._strict = model, sites, take, strict
         self._handles: list = []
         self._fired: dict[str, int] = {}
+        self._error: BaseException | None = None
 
     def __enter__(self) -> Capture:
         modules = dict(self._model.named_modules())
@@ -95,6 +107,7 @@ class Capture:
     def start(self) -> None:
         """Forget the counts of the last forward pass."""
         self._fired = dict.fromkeys((s.name for s in self._sites), 0)
+        self._error = None
 
     def check(self) -> None:
         """Raise unless every site gave exactly one value since `start`.
@@ -104,6 +117,8 @@ class Capture:
         CaptureError
             With the name of the site and what to do.
         """
+        if self._error is not None:  # the model has caught it, we have not
+            raise self._error
         for name, n in self._fired.items():
             if n == 0:
                 raise CaptureError(
@@ -127,20 +142,29 @@ class Capture:
 
     def _make_in(self, site: Site) -> Callable:
         def hook(module, inputs, keywords):
-            self._hand_over(site, find_tensor, (*inputs, *keywords.values()))
+            names = [n for n in inspect.signature(module.forward).parameters if n in keywords]
+            rest = [n for n in keywords if n not in names]
+            ordered = (*inputs, *(keywords[n] for n in (*names, *rest)))
+            self._hand_over(site, find_tensor, ordered)
 
         return hook
 
     def _hand_over(self, site: Site, find: Callable, value: object) -> None:
         try:
-            tensor = find(value, site.name)
-        except CaptureError:
+            tensor = find(value, site.name).detach()
+        except CaptureError as error:
             if self._strict:
+                self._error = self._error or error
                 raise
             return
         self._fired[site.name] += 1
-        if self._fired[site.name] == 1:
+        if self._fired[site.name] > 1:
+            return
+        try:
             self._take(site, tensor)
+        except BaseException as error:
+            self._error = self._error or error
+            raise
 
 
 def find_tensor(value: object, name: str) -> torch.Tensor:
@@ -188,12 +212,12 @@ def find_pattern(value: object, name: str) -> torch.Tensor:
     Returns
     -------
     weights : Tensor
-        The last tensor with four dims.
+        The last of what it gives.
     """
-    if isinstance(value, (tuple, list)):
-        for part in reversed(value):
-            if isinstance(part, torch.Tensor) and part.ndim == 4:
-                return part
+    if isinstance(value, (tuple, list)) and value:
+        last = value[-1]  # before it T5 gives a position bias of the same shape
+        if isinstance(last, torch.Tensor) and last.ndim == 4:
+            return last
     raise CaptureError(
         f"site={name!r}: this module gives no attention weights. Use the kind 'pattern', which "
         "finds "

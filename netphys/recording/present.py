@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,14 @@ import torch
 
 from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture, hold_still
+from netphys.recording.images import ImageLoader
 from netphys.recording.sites import Site, select_sites
 from netphys.recording.subject import Subject
 
 CONTEXT_RULE = (
-    "context and text are joined by one space unless the context ends in white space; "
-    "tokens that begin in the text are recorded, and everything in one forward pass is shown"
+    "context and text are joined by one space unless the context ends in white space; all of it is "
+    "shown in one forward pass; recorded is from the first token that begins in the text (white "
+    "space not counted) to the end"
 )
 
 
@@ -34,8 +37,8 @@ class Presentation:
         Positions that the model sees per trial (1 where there is no sequence).
     recorded : list of ndarray of bool, or None
         Which of these are recorded; None = all.
-    tables : list of DataFrame, or None
-        Per trial its rows of the samples table, but for trial and position.
+    tables : list of dict of str to ndarray
+        Per trial its columns of the samples table, but for trial and position.
     make_inputs : callable
         ``make_inputs(rows)`` returns positional and keyword arguments of the model for a batch.
     """
@@ -58,6 +61,20 @@ class Presentation:
         if self.recorded is None:
             return self.n_shown
         return np.array([r.sum() for r in self.recorded])
+
+    def compute_hash(self) -> str:
+        """Return the SHA-256 of what every trial shows and which of it is recorded.
+
+        Returns
+        -------
+        digest : str
+            64 hexadecimal digits; it tells apart tokenizers that cut the same text differently.
+        """
+        digest = hashlib.sha256(f"{self.clock} {list(self.keys)}".encode())
+        for row, table in enumerate(self.tables):
+            digest.update(np.ascontiguousarray(table.get("token_id", np.zeros(0))).tobytes())
+            digest.update(b"" if self.recorded is None else self.recorded[row].tobytes())
+        return digest.hexdigest()
 
     def mask(self, rows: Sequence[int]) -> np.ndarray | None:
         """Return which positions of a batch are recorded.
@@ -146,6 +163,30 @@ def make_plan(keys: Sequence[Hashable], batch_size: int) -> list[list[int]]:
     ]
 
 
+def hash_inputs(values: Sequence[object]) -> str:
+    """Return the SHA-256 of the tensors that a model is given.
+
+    Parameters
+    ----------
+    values : sequence
+        Its arguments; what is no tensor counts by its text.
+
+    Returns
+    -------
+    digest : str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            flat = value.detach().contiguous().cpu().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()
+
+
 def probe_shapes(subject: Subject, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Return the shape of one sample of each site, from a made-up item; {} where none can be made.
 
@@ -177,7 +218,9 @@ def probe_shapes(subject: Subject, names: Sequence[str]) -> dict[str, tuple[int,
 
     def take(site: Site, value: torch.Tensor) -> None:
         shapes[site.name] = (
-            (value.shape[1],) if site.side == "pattern" else tuple(value.shape[drop:])
+            (value.shape[1],)
+            if site.side == "pattern"
+            else tuple(value.shape[min(drop, value.ndim - 1) :])
         )
 
     sites = select_sites(subject.model, names) if names else []
@@ -186,7 +229,10 @@ def probe_shapes(subject: Subject, names: Sequence[str]) -> dict[str, tuple[int,
         Capture(subject.model, sites, take, strict=False) as capture,
     ):
         capture.start()
-        subject.model(**inputs)
+        try:
+            subject.model(**inputs)
+        except Exception:  # a model that wants more than one made-up item: shapes stay blank
+            return {}
     return shapes
 
 
@@ -207,9 +253,10 @@ def _present_text(subject: Subject, stimuli: Stimuli) -> Presentation:
         )
         token_ids = np.array(coded["input_ids"], np.int64)
         _check_length(subject, stimuli, row, len(token_ids))
-        times = onsets.iloc[row] if onsets is not None else None
-        table = _describe_tokens(tokenizer, coded, text, len(lead), stimuli.words(row), times)
-        keep = table.pop("shown") == 0
+        times = onsets.iloc[row] if onsets is not None else ""
+        words = stimuli.words(row)
+        table = _describe_tokens(tokenizer, coded, lead + text, len(lead), words, times)
+        keep = table.pop("own")
         if not keep.any():
             raise ValueError(
                 f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r} has no token of its own."
@@ -221,32 +268,38 @@ def _present_text(subject: Subject, stimuli: Stimuli) -> Presentation:
 
 
 def _describe_tokens(
-    tokenizer, coded, text: str, start: int, words: list[tuple[int, int]], times: str | None
+    tokenizer, coded, shown: str, start: int, words: list[tuple[int, int]], times: str
 ) -> dict[str, np.ndarray]:
-    """Return what the samples table says of every token; `shown` marks those of the context."""
+    """Return what the samples table says of every token of context and text.
+
+    `start` is where the text begins in what is shown; `own` marks the tokens that are recorded.
+    """
     n = len(coded["input_ids"])
     special = np.array(coded["special_tokens_mask"], bool)
-    begin, end = (np.array(coded["offset_mapping"], np.int64).reshape(n, 2) - start).T
+    begin, end = np.array(coded["offset_mapping"], np.int64).reshape(n, 2).T
     pieces, word = [], np.full(n, -1, np.int64)
     ends = np.array([b for _, b in words], np.int64)
     names = tokenizer.convert_ids_to_tokens(coded["input_ids"])
     for i in range(n):
-        piece = "" if special[i] or end[i] <= 0 else text[max(begin[i], 0) : end[i]]
-        begin[i] += len(piece) - len(piece.lstrip()) if begin[i] >= 0 else 0
-        pieces.append(piece or names[i])
+        piece = shown[
+            begin[i] : end[i]
+        ]  # some tokenizers count the space before a word, some do not
+        begin[i] += len(piece) - len(piece.lstrip())
+        pieces.append(piece.strip() or names[i])
+        begin[i], end[i] = begin[i] - start, end[i] - start
         if not special[i] and begin[i] >= 0:
             w = int(np.searchsorted(ends, begin[i], side="right"))
             reach = max(
                 end[i], begin[i] + 1
             )  # a lone space has no width: it belongs to what follows
             word[i] = w if w < len(words) and words[w][0] < reach else -1
-    own = ~special & (begin >= 0)
-    first = int(np.argmax(own)) if own.any() else n
-    shown = np.zeros(n, np.int64)
+    own = ~special & (begin >= 0) & (end > 0)
     if start:  # with a context everything before the first token of the text is only shown
-        shown[:first] = 1
+        own[int(np.argmax(own)) if own.any() else n :] = True
+    else:
+        own[:] = True
     onset = np.full(n, np.nan)
-    if isinstance(times, str):
+    if times:
         seconds = np.array([float(t) for t in times.split()] + [np.nan])
         onset = seconds[word]
     begin[special], end[special] = -1, -1
@@ -257,7 +310,7 @@ def _describe_tokens(
         "char_begin": begin,
         "char_end": end,
         "special": special,
-        "shown": shown,
+        "own": own,
     }
 
 
@@ -284,7 +337,11 @@ def _present_tokens(subject: Subject, stimuli: Stimuli) -> Presentation:
                 f"unknown to {subject.name!r}. Allowed: 0 to {size - 1}."
             )
         ids.append(token_ids)
-        tables.append({"token_id": token_ids})
+        table = {"token_id": token_ids}
+        if subject.tokenizer is not None:
+            names = subject.tokenizer.convert_ids_to_tokens(token_ids.tolist())
+            table["text"] = np.array([str(n) for n in names], object)
+        tables.append(table)
     return _make_sequence(subject, "token", ids, None, tables)
 
 
@@ -302,7 +359,7 @@ def _make_sequence(subject: Subject, clock, ids, recorded, tables) -> Presentati
 def _present_items(subject: Subject, stimuli: Stimuli) -> Presentation:
     """Prepare images, frames, arrays, and texts for a model with its own input function."""
     clock = {"image": "image", "frames": "frame"}.get(stimuli.kind, "item")
-    ready = _ImageLoader(subject, stimuli) if stimuli.kind == "image" else stimuli.item
+    ready = ImageLoader(subject, stimuli) if stimuli.kind == "image" else stimuli.item
 
     def make_inputs(rows: Sequence[int]) -> tuple[tuple, dict]:
         items = [ready(r) for r in rows]
@@ -322,60 +379,6 @@ def _present_items(subject: Subject, stimuli: Stimuli) -> Presentation:
     if clock == "frame":
         tables = [{"onset": np.arange(n) / stimuli.rate} for n in lengths]
     return Presentation(clock, shapes, lengths, None, tables, make_inputs)
-
-
-class _ImageLoader:
-    """Load images and bring them to the model's pixel values."""
-
-    def __init__(self, subject: Subject, stimuli: Stimuli):
-        self._subject, self._stimuli = subject, stimuli
-
-    def shape(self, row: int) -> tuple[int, ...]:
-        """Return the shape that the model sees, without processing every image."""
-        if self._processes(row):
-            return ("processed",)
-        return np.shape(self(row))
-
-    def __call__(self, row: int) -> np.ndarray:
-        image = self._load(row)
-        if self._processes(row):
-            done = self._subject.processor(images=[image], return_tensors="np")
-            return done["pixel_values"][0]
-        if self._subject.input_fn is not None:
-            return image
-        if image.ndim == 3 and image.shape[0] in (1, 3) and image.dtype.kind == "f":
-            return image
-        raise ValueError(
-            f"stimulus {self._stimuli.table['stimulus_id'].iloc[row]!r}: an image of shape "
-            f"{image.shape} and type {image.dtype} needs an image processor, and "
-            f"{self._subject.name!r} has none. Give floating-point pixel values (channel, height, "
-            "width), or load_subject(..., input_fn=)."
-        )
-
-    def _processes(self, row: int) -> bool:
-        """Whether the processor of the subject is asked: always, but for ready pixel values."""
-        if self._subject.processor is None or self._subject.input_fn is not None:
-            return False
-        item = self._stimuli.item(row)
-        return not (
-            isinstance(item, np.ndarray) and item.dtype.kind == "f" and item.shape[0] in (1, 3)
-        )
-
-    def _load(self, row: int) -> np.ndarray:
-        item = self._stimuli.item(row)
-        if isinstance(item, np.ndarray):
-            return item
-        if item.suffix.lower() == ".npy":
-            return np.load(item, allow_pickle=False)
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(item) as image:
-                return np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(
-                f"stim_file={str(item)!r} is not a readable image ({error})."
-            ) from error
 
 
 def _call_input_fn(subject: Subject, items: list) -> tuple[tuple, dict]:

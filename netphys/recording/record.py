@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import errno
 import os
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +17,14 @@ from tqdm.auto import tqdm
 
 from netphys._check import check_option, check_positive, check_type
 from netphys.data._files import FileLock, sync_folder
-from netphys.data.nwb_header import LAYOUT_VERSION
+from netphys.data.nwb_header import is_session
 from netphys.data.nwb_layout import (
     COUNT_NAMES,
+    STORED_DTYPES,
     FileLayout,
     SessionSpec,
     SiteSpec,
-    compute_file_bytes,
+    compute_data_bytes,
     load_layout,
     save_structure,
 )
@@ -35,19 +32,19 @@ from netphys.data.session import Session, open_session
 from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture, hold_still
 from netphys.recording.present import (
-    CONTEXT_RULE,
     Presentation,
+    hash_inputs,
     make_plan,
     make_sample_table,
     present,
 )
+from netphys.recording.provenance import check_same, make_provenance
 from netphys.recording.rows import SiteShape, convert, find_shape, make_unit_table
 from netphys.recording.sites import Site, select_sites
 from netphys.recording.subject import Subject
 from netphys.recording.writer import Writer, explain_disk_error
 
 RECORD_DTYPES = ("native", "float32", "float16", "bfloat16")
-_PACKAGES = ("netphys", "torch", "transformers", "tokenizers", "numpy", "h5py", "pynwb", "hdmf")
 _DESCRIPTIONS = {
     "stimulus_id": "name of the stimulus",
     "stimulus_index": "row of the stimulus table, from 0",
@@ -161,27 +158,38 @@ def record(
     check_positive("batch_size", batch_size)
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")
-    path = Path(path)
+    path = Path(path).expanduser()
     _check_target(path, resume, overwrite)
     chosen = select_sites(subject.model, sites)
     eager = any(s.side == "pattern" for s in chosen)
     with hold_still(subject.model, eager=eager):
-        options = {"dtype": dtype or "native", "batch_size": batch_size, "nonfinite": nonfinite}
-        run = _prepare(subject, stimuli, chosen, options, protocol, eager)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path):
+        options = {
+            "dtype": dtype or "native",
+            "batch_size": batch_size,
+            "nonfinite": nonfinite,
+            "eager": eager,
+        }
+        run = _prepare(subject, stimuli, chosen, options, protocol)
+        with contextlib.ExitStack() as stack:
+            try:  # what the disk says is explained; what the model or the stimuli raise is not ours
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(path))
                 layout, done = _open_file(path, run.spec, resume, overwrite)
-                if not all(done):
-                    _record_batches(run, path, layout, done, progress)
-        except OSError as error:
-            raise explain_disk_error(error, path) from error
+            except OSError as error:
+                raise explain_disk_error(error, path) from error
+            if not all(done):
+                _record_batches(run, path, layout, done, progress)
     return open_session(path)
 
 
 def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"path={str(path)!r} is a folder. Give a file name in it.")
+    if overwrite and path.exists() and not is_session(path):
+        raise FileExistsError(
+            f"path={str(path)!r} is no netphys session and is not overwritten. "
+            "Choose another path, or remove the file yourself."
+        )
     if path.exists() and not (resume or overwrite):
         raise FileExistsError(
             f"path={str(path)!r} exists. Choose another path, go on with resume=True, or replace "
@@ -196,40 +204,14 @@ def _prepare(
     sites: list[Site],
     options: dict,
     protocol: Mapping | None,
-    eager: bool,
 ) -> _Run:
     """Plan the batches, probe the sites, and describe the file."""
     presentation = present(subject, stimuli)
     plan = make_plan(presentation.keys, options["batch_size"])
-    shapes = _probe(subject, presentation, plan, sites, options["dtype"])
-    provenance = {
-        "layout": LAYOUT_VERSION,
-        "subject": subject.describe(),
-        "stimuli": {
-            "name": stimuli.name,
-            "kind": stimuli.kind,
-            "n": len(stimuli),
-            "sha256": stimuli.compute_hash(),
-            "rate": stimuli.rate,
-        },
-        "context_rule": CONTEXT_RULE if "context" in stimuli.table else None,
-        "sites": [s.site.name for s in shapes],
-        "plan": {
-            "batch_size": options["batch_size"],
-            "n_batches": len(plan),
-            "rule": "trials of equal length, no padding; column `batch` of the trials table",
-            "sha256": hashlib.sha256(json.dumps(plan).encode()).hexdigest(),
-        },
-        "dtype": options["dtype"],
-        "nonfinite": options["nonfinite"],
-        "attention": "eager" if eager else _get_attention(subject),
-        "threads": torch.get_num_threads(),
-        "versions": {p: _get_version(p) for p in _PACKAGES},
-    }
-    provenance["fingerprint"] = _hash_json(provenance)
-    provenance["created"] = datetime.now(UTC).isoformat()
-    provenance["identifier"] = str(uuid.uuid4())
-    provenance["protocol"] = protocol
+    shapes, inputs_hash = _probe(subject, presentation, plan, sites, options["dtype"])
+    provenance = make_provenance(
+        subject, stimuli, presentation, plan, shapes, options, inputs_hash, protocol
+    )
     spec = _make_spec(subject, stimuli, presentation, plan, shapes, provenance)
     return _Run(subject, presentation, plan, shapes, spec, options["nonfinite"])
 
@@ -240,29 +222,36 @@ def _probe(
     plan: list[list[int]],
     sites: list[Site],
     dtype: str,
-) -> list[SiteShape]:
-    """Run the largest batch once, keep the shapes, and throw the values away."""
+) -> tuple[list[SiteShape], str]:
+    """Run one batch, and one of another length, keep the shapes and throw the values away.
+
+    The hash of the first batch's inputs tells processors and input functions apart.
+    """
     lengths = presentation.n_shown
     rows = max(plan, key=lambda b: (lengths[b[0]] > 1, len(b) * lengths[b[0]]))
-    n_positions, found = int(lengths[rows[0]]), {}
+    if presentation.is_sequence and len(rows) == lengths[rows[0]] > 1:
+        rows = rows[:-1]  # as many trials as positions would not tell the two axes apart
+    other = next((b for b in plan if presentation.keys[b[0]] != presentation.keys[rows[0]]), None)
+    found: dict[str, SiteShape] = {}
 
     def take(site: Site, value: torch.Tensor) -> None:
-        found[site.name] = find_shape(
-            site,
-            value,
-            len(rows),
-            n_positions,
-            sequence=presentation.is_sequence,
-            n_keys=int(lengths.max()),
-            dtype=dtype,
-        )
+        size = len(rows), int(lengths[rows[0]])
+        if site.name not in found:
+            longest, sequence = int(lengths.max()), presentation.is_sequence
+            found[site.name] = find_shape(
+                site, value, *size, sequence=sequence, n_keys=longest, dtype=dtype
+            )
+        found[site.name].to_rows(value, *size, None)
 
     with Capture(subject.model, sites, take) as capture:
-        capture.start()
-        args, kwargs = presentation.make_inputs(rows)
-        subject.model(*args, **kwargs)
-        capture.check()
-    return list(found.values())  # in the order in which the model computes them
+        for batch in [rows] if other is None else [rows, other]:
+            rows = batch
+            capture.start()
+            args, kwargs = presentation.make_inputs(rows)
+            subject.model(*args, **kwargs)
+            capture.check()
+    args, kwargs = presentation.make_inputs(plan[0])
+    return list(found.values()), hash_inputs((*args, *kwargs.values()))
 
 
 def _make_spec(
@@ -304,13 +293,13 @@ def _make_spec(
             kind=s.site.kind,
             clock=clock if s.is_sequence or not presentation.is_sequence else "item",
             dtype=s.stored,
-            units=make_unit_table(s, subject),
+            units=make_unit_table(s, subject, image=clock == "image"),
         )
         for s in shapes
     )
     return SessionSpec(
         sites=sites,
-        trials=pd.concat([trials, columns.apply(_make_plain)], axis=1),
+        trials=pd.concat([trials, columns], axis=1),
         samples=samples,
         times=times,
         n_batches=len(plan),
@@ -329,14 +318,14 @@ def _open_file(
     _check_target(path, resume, overwrite)  # again, now that nobody else can write
     if resume and path.exists():
         session = open_session(path)
-        _check_same(session, spec)
+        check_same(session, spec)
         return load_layout(path), session.commits
-    need, free = compute_file_bytes(spec), shutil.disk_usage(path.parent).free
+    need, free = compute_data_bytes(spec), shutil.disk_usage(path.parent).free
     if need > free:
         raise OSError(
-            28,
-            f"path={str(path)!r}: the recording takes {need / 1e9:.2f} GB, the disk has "
-            f"{free / 1e9:.2f} GB. Free some space, choose fewer sites, or store dtype='float16'.",
+            errno.ENOSPC,
+            f"path={str(path)!r}: the recording takes {need / 1e6:,.1f} MB, the disk has "
+            f"{free / 1e6:,.1f} MB. Free some space, choose fewer sites, or store dtype='float16'.",
         )
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)  # left by a run that was killed while making it
@@ -344,29 +333,13 @@ def _open_file(
         layout = save_structure(fresh, spec)
         os.replace(fresh, path)
         sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and "errno = 28" in str(error):  # as HDF5 puts it
+            raise OSError(errno.ENOSPC, "No space left on device") from error
         raise
     return layout, np.zeros(spec.n_batches, bool)
-
-
-def _check_same(session: Session, spec: SessionSpec) -> None:
-    """Refuse to go on with a recording that was made in another way."""
-    old, new = dict(session.provenance), dict(spec.provenance)
-    loose = ("created", "identifier", "protocol", "fingerprint")
-    if session.complete:  # nothing will be recorded: only what the values are must agree
-        loose += ("versions", "threads")
-    for key in new:
-        if key not in loose and old.get(key) != new[key]:
-            was, now = old.get(key), new[key]
-            if isinstance(was, Mapping) and isinstance(now, Mapping):
-                part = next(k for k in {**now, **was} if was.get(k) != now.get(k))
-                key, was, now = f"{key}.{part}", was.get(part), now.get(part)
-            raise ValueError(
-                f"path={str(session.path)!r} cannot be resumed: {key} was {_short(was)} and is now "
-                f"{_short(now)}. Record to another path, or replace it with overwrite=True."
-            )
 
 
 def _record_batches(
@@ -377,7 +350,7 @@ def _record_batches(
     first = {c: run.spec.trials[f"first_sample_{c}"].to_numpy() for c in run.spec.samples}
     clocks = {s.name: s.clock for s in run.spec.sites}
     begin = np.cumsum([0, *(len(b) for b in run.plan)])
-    row_bytes = {n: s.n_units * _itemsize(s.stored) for n, s in shapes.items()}
+    row_bytes = {n: s.n_units * STORED_DTYPES[s.stored] for n, s in shapes.items()}
     counts = np.zeros((len(shapes), len(COUNT_NAMES)), np.int64)
     batch, rows, mask = 0, run.plan[0], None
 
@@ -437,32 +410,3 @@ def _convert_checked(
             "type (float16 overflows at 65,504), or store them with nonfinite='keep'."
         )
     return values, n_nonfinite, n_overflow
-
-
-def _make_plain(column: pd.Series) -> pd.Series:
-    """Return a column as NWB stores it: numbers stay numbers, all else is text."""
-    return column if column.dtype.kind in "fiub" else column.fillna("").astype(str).astype(object)
-
-
-def _get_attention(subject: Subject) -> str | None:
-    return getattr(subject.config, "_attn_implementation", None)
-
-
-def _get_version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _hash_json(value: Mapping) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _itemsize(stored: str) -> int:
-    return int(np.dtype(stored.replace("bfloat16", "uint16")).itemsize)

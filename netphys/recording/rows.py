@@ -12,12 +12,7 @@ from netphys.recording.capture import CaptureError
 from netphys.recording.sites import Site
 from netphys.recording.subject import DTYPES, Subject
 
-_STORED = {
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-    torch.float32: "float32",
-    torch.float64: "float64",
-}
+_STORED = {torch.float64: "float64", **{kind: name for name, kind in DTYPES.items()}}
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,10 @@ class SiteShape:
         Whether it has a value per position, or one per trial.
     unit_shape : tuple of int
         Axes of one sample, before they are made flat.
+    flat : bool
+        Whether the model gives trials and positions as one axis.
+    dtype : torch.dtype
+        Type of the model's values.
     stored : str
         Name of the stored type.
     """
@@ -39,6 +38,8 @@ class SiteShape:
     site: Site
     is_sequence: bool
     unit_shape: tuple[int, ...]
+    flat: bool
+    dtype: torch.dtype
     stored: str
 
     @property
@@ -65,17 +66,26 @@ class SiteShape:
         rows : Tensor
             Trials one after the other.
         """
-        if self.site.side == "pattern":
-            value = value.movedim(1, 2) if self.is_sequence else value  # (trial, query, head, key)
+        given = tuple(value.shape)
+        if self.site.side == "pattern" and self.is_sequence and value.ndim == 4:
+            value = value.movedim(1, 2)  # (trial, query, head, key)
             missing = self.unit_shape[-1] - value.shape[-1]
-            if missing:  # shorter sequences have fewer keys
+            if missing > 0:  # shorter sequences have fewer keys
                 value = torch.nn.functional.pad(value, (0, missing), value=float("nan"))
         n_rows = n_trials * n_positions if self.is_sequence else n_trials
-        if value.numel() != n_rows * self.n_units:
+        lead = (n_trials, n_positions) if self.is_sequence and not self.flat else (n_rows,)
+        axes = {(*lead, *self.unit_shape)} | ({lead} if self.unit_shape == (1,) else set())
+        if tuple(value.shape) not in axes:
             raise CaptureError(
-                f"site={self.site.name!r} changed its shape between batches: "
-                f"{tuple(value.shape)} does "
-                f"not hold {n_rows} samples of {self.n_units} units. Record stimuli of equal shape."
+                f"site={self.site.name!r} gives {given} for {n_trials} trials"
+                + (f" x {n_positions} positions" if self.is_sequence else "")
+                + f", where a sample has the shape {self.unit_shape}: its axes do not follow the "
+                "stimuli, or these differ in shape. Choose another module, or equal stimuli."
+            )
+        if value.dtype != self.dtype:
+            raise CaptureError(
+                f"site={self.site.name!r} changed from {self.dtype} to {value.dtype} between "
+                "batches. Choose another module."
             )
         rows = value.reshape(n_rows, self.n_units)
         if mask is not None and self.is_sequence:
@@ -115,14 +125,19 @@ def find_shape(
     shape : SiteShape
         What it is.
     """
-    shape = tuple(value.shape)
+    shape, flat = tuple(value.shape), False
+    if site.side == "pattern" and (shape[0] != n_trials or (sequence and shape[2] != n_positions)):
+        raise CaptureError(
+            f"site={site.name!r} gives {shape}: no attention weights of {n_trials} trials. "
+            "Record its module's output instead."
+        )
     if site.side == "pattern":
         unit_shape = (shape[1], n_keys) if sequence else shape[1:]
         is_sequence = sequence
     elif sequence and len(shape) >= 3 and shape[:2] == (n_trials, n_positions):
         unit_shape, is_sequence = shape[2:], True
     elif sequence and len(shape) == 2 and shape[0] == n_trials * n_positions != n_trials:
-        unit_shape, is_sequence = shape[1:], True
+        unit_shape, is_sequence, flat = shape[1:], True, True
     elif shape and shape[0] == n_trials and not (sequence and len(shape) > 2):
         unit_shape, is_sequence = shape[1:], False
     else:
@@ -131,16 +146,16 @@ def find_shape(
             + (f" x {n_positions} positions" if sequence else "")
             + ": its samples do not follow the stimuli. Choose another module."
         )
-    stored = _STORED[DTYPES.get(dtype, value.dtype)] if value.dtype in _STORED else None
+    stored = _STORED.get(DTYPES.get(dtype, value.dtype))
     if stored is None:
         raise CaptureError(
             f"site={site.name!r} has type {value.dtype}, which cannot be stored as it is. "
             f"Record with dtype= one of {', '.join(DTYPES)}."
         )
-    return SiteShape(site, is_sequence, unit_shape or (1,), stored)
+    return SiteShape(site, is_sequence, unit_shape or (1,), flat, value.dtype, stored)
 
 
-def make_unit_table(shape: SiteShape, subject: Subject) -> pd.DataFrame:
+def make_unit_table(shape: SiteShape, subject: Subject, *, image: bool) -> pd.DataFrame:
     """Describe the units of a site: layer, index, label, and where each lies.
 
     Parameters
@@ -149,6 +164,8 @@ def make_unit_table(shape: SiteShape, subject: Subject) -> pd.DataFrame:
         The site and the axes of one sample.
     subject : Subject
         For the number of heads and the names of the tokens.
+    image : bool
+        Whether images were shown: a sample with two axes is then patch and channel.
 
     Returns
     -------
@@ -158,24 +175,27 @@ def make_unit_table(shape: SiteShape, subject: Subject) -> pd.DataFrame:
     site, n = shape.site, shape.n_units
     columns: dict[str, np.ndarray] = {"layer": np.full(n, site.layer), "index": np.arange(n)}
     heads = getattr(subject.config, "num_attention_heads", None)
-    axes = _name_axes(shape)
+    axes = _name_axes(shape, image)
     if axes:
         places = np.unravel_index(np.arange(n), shape.unit_shape)
         columns |= dict(zip(axes, places, strict=True))
-    elif site.kind == "head" and heads and n % heads == 0:
-        columns["head"] = np.arange(n) // (n // heads)
+    width = shape.unit_shape[-1]
+    if site.kind == "head" and heads and width % heads == 0:
+        columns["head"] = np.arange(n) % width // (width // heads)
     columns["label"] = _label(shape, subject, columns)
     return pd.DataFrame(columns)
 
 
-def _name_axes(shape: SiteShape) -> tuple[str, ...]:
+def _name_axes(shape: SiteShape, image: bool) -> tuple[str, ...]:
     n = len(shape.unit_shape)
     if shape.site.side == "pattern":
         return ("head", "key") if shape.is_sequence else ("head", "query", "key")
-    if n == 3:
+    if n == 3 and not shape.is_sequence:
         return ("channel", "y", "x")
-    if n == 2:
-        return ("patch", "channel")
+    if n == 2 and image:
+        return ("patch", "channel")  # of a vision transformer; its class token is patch 0
+    if n == 2 and shape.site.kind == "conv":
+        return ("channel", "x")
     return tuple(f"axis_{i}" for i in range(n)) if n > 1 else ()
 
 

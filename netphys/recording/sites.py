@@ -140,6 +140,7 @@ def find_sites(model: torch.nn.Module) -> list[Site]:
         path, _, side = place.partition("@")
         rule = re.compile(r"(?:.+\.)?" + re.escape(path).replace(r"\{\}", r"(\d+)"))
         hits = [(name, match) for name in order if (match := rule.fullmatch(name))]
+        hits = hits if "{}" in path else hits[:1]  # the outermost module of that name
         for i, (name, match) in enumerate(hits):
             depth = [int(g) for g in match.groups()]
             layer = depth[0] if len(depth) == 1 else i if depth else -1
@@ -178,6 +179,7 @@ def select_sites(model: torch.nn.Module, patterns: list[str] | tuple[str, ...] |
     ValueError
         If a pattern names nothing in this model; the message has the nearest names.
     """
+    check_type("sites", patterns, (str, list, tuple), "kinds or module paths")
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     if not patterns:
         raise ValueError("sites=[] names nothing. Give kinds such as 'resid', or module paths.")
@@ -187,7 +189,7 @@ def select_sites(model: torch.nn.Module, patterns: list[str] | tuple[str, ...] |
     chosen: dict[str, Site] = {}
     for pattern in patterns:
         check_type("sites", pattern, str, "names (str)")
-        hits = [s for s in standard if s.kind == pattern]
+        hits = [s for s in standard if s.kind == pattern and pattern not in modules]
         if not hits:
             path, _, side = pattern.partition("@")
             if side not in ("", "in", "pattern"):

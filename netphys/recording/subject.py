@@ -70,7 +70,8 @@ class Subject:
     @property
     def config(self) -> PreTrainedConfig | None:
         """The model's configuration; None for a model that is not of transformers."""
-        return getattr(self.model, "config", None)
+        config = getattr(self.model, "config", None)
+        return config if hasattr(config, "to_json_string") else None
 
     @property
     def device(self) -> torch.device:
@@ -91,6 +92,8 @@ class Subject:
     def max_length(self) -> int | None:
         """Longest sequence in tokens that the model takes; None if there is no limit."""
         limits = [getattr(self.config, "max_position_embeddings", None)]
+        if limits[0] and "roberta" in self.config.model_type:  # positions start after the padding
+            limits[0] -= (self.config.pad_token_id or 0) + 1
         limits.append(getattr(self.tokenizer, "model_max_length", None))
         return min((n for n in limits if isinstance(n, int) and 0 < n < 10**9), default=None)
 
@@ -134,6 +137,9 @@ class Subject:
         """
         digest = hashlib.sha256()
         for name, tensor in self.model.state_dict().items():
+            if not isinstance(tensor, torch.Tensor):  # extra state of a module
+                digest.update(f"{name} {tensor!r}\n".encode())
+                continue
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             flat = tensor.detach().contiguous().cpu().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
@@ -204,9 +210,9 @@ def load_subject(
     device : str
         Where to run, such as "cpu" or "cuda".
     input_fn : callable, optional
-        For a module of your own: takes a list of items (arrays, token ids or texts of equal
-        length) and
-        returns its input as a tensor, a tuple of positional or a dict of keyword arguments.
+        For a module of your own: takes a list of items (arrays or token ids of equal length,
+        texts) and returns its input as a tensor, a tuple of positional or a dict of keyword
+        arguments.
     tokenizer : tokenizer, optional
         Fast tokenizer of transformers; found with the model if left out.
     revision : str, optional
@@ -237,6 +243,8 @@ def load_subject(
     if isinstance(name, torch.nn.Module):
         model, label, source = name, type(name).__name__, {"source": "module"}
         make = {"trained": lambda m, s: m, "random": make_random, "shuffled": make_shuffled}[init]
+        if init != "trained" and not list(model.parameters()):
+            raise ValueError(f"init={init!r}: {label} has no weights, so it has no twin.")
         model = make(model, seed)
         processor = None
     else:
@@ -252,6 +260,8 @@ def load_subject(
             if getattr(model, "main_input_name", "") == "pixel_values":
                 processor = _load_part("AutoImageProcessor", folder, options)
             source["commit"] = getattr(model.config, "_commit_hash", None)
+    if any(p.is_meta for p in model.parameters()):
+        raise ValueError(f"{label} has weights on the meta device, without values.")
     if dtype is not None or device != "cpu":
         model = _move(model, name, dtype, device)
     return Subject(
@@ -322,6 +332,7 @@ def _locate(name: str | os.PathLike) -> tuple[str, str, dict]:
 def _load_model(
     folder: str, label: str, init: str, seed: int, dtype: str | None, options: dict
 ) -> torch.nn.Module:
+    import safetensors
     import transformers
 
     try:
@@ -331,8 +342,12 @@ def _load_model(
             model = run_seeded(lambda: _make_from_config(kind, config, options), seed)
         else:
             wanted = DTYPES[dtype] if dtype else "auto"
-            model = _load(kind, folder, options, config=config, dtype=wanted)
-    except (OSError, ValueError) as error:
+            more = {"config": config, "dtype": wanted, "output_loading_info": True}
+            model, info = _load(kind, folder, options, **more)
+            if info["missing_keys"]:  # transformers would draw them at random, each time anew
+                first = ", ".join(sorted(info["missing_keys"])[:3])
+                raise ValueError(f"its file lacks {len(info['missing_keys'])} weights ({first}).")
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"name={label!r} could not be loaded: {first} Give a Hugging Face id that this "
@@ -402,7 +417,14 @@ def _load_part(auto: str, folder: str, options: dict):
 
     try:
         part = _load(getattr(transformers, auto), folder, options)
-    except (OSError, ValueError, KeyError, TypeError, ImportError):
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        text = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "tokenizer.model")
+        files = text if auto == "AutoTokenizer" else ("preprocessor_config.json",)
+        if any((Path(folder) / name).exists() for name in files):
+            raise ValueError(
+                f"name={folder!r}: its {auto.removeprefix('Auto')} could not be read ({error}). "
+                "Restore its files, or install the package that the message names."
+            ) from error
         return None
     # without tokenizer files transformers makes an empty tokenizer from the model's type
     return None if getattr(part, "vocab_size", None) == 0 else part

@@ -37,8 +37,8 @@ def make_random(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     Parameters
     ----------
     module : Module
-        Every submodule that owns parameters must have ``reset_parameters`` (all layers of torch
-        do).
+        A transformers model, or a module whose parts say how they start (``reset_parameters``, as
+        the layers of torch do).
     seed : int
         Seed of the draw.
 
@@ -50,29 +50,39 @@ def make_random(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     Raises
     ------
     ValueError
-        If a submodule does not say how it starts.
+        If a part does not say how it starts.
     """
+    if hasattr(module, "init_weights") and hasattr(module, "config"):  # of transformers
+        tensor = next(module.parameters())
+        twin = run_seeded(lambda: type(module)(copy.deepcopy(module.config)), seed)
+        return twin.to(device=tensor.device, dtype=tensor.dtype).train(module.training)
     for name, part in module.named_modules():
-        if list(part.parameters(recurse=False)) and not hasattr(part, "reset_parameters"):
+        if list(part.parameters(recurse=False)) and _find_reset(part) is None:
             raise ValueError(
                 f"init='random': module {name or type(part).__name__!r} has no reset_parameters(). "
                 "Add that method, or use init='shuffled'."
             )
     twin = copy.deepcopy(module)
 
-    def reset():
+    def reset() -> None:
         for part in twin.modules():
-            if hasattr(part, "reset_parameters"):
-                part.reset_parameters()
+            if (start := _find_reset(part)) is not None:
+                start()
 
     run_seeded(reset, seed)
     return twin
 
 
+def _find_reset(part: torch.nn.Module) -> Callable[[], None] | None:
+    """Return the method that draws a module's weights anew; attention hides it by an underscore."""
+    return getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
+
+
 def make_shuffled(module: torch.nn.Module, seed: int) -> torch.nn.Module:
     """Copy a module and permute the entries of each weight tensor within itself.
 
-    The distribution of the values of every tensor stays, their arrangement goes.
+    The distribution of the values of every tensor stays, their arrangement goes. Buffers, such as
+    the running statistics of batch normalisation, stay as they are.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ the rows is touched. A batch is committed after its data: data, sync, commit byt
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -40,7 +41,8 @@ class Writer:
     row_bytes : dict of str to int
         Bytes of one sample of each site.
     max_pending : int
-        Bytes that may wait for the disk; beyond that `put` stalls (samples are never dropped).
+        Bytes of memory for what waits for the disk; beyond that `put` stalls (samples are never
+        dropped). One block may be larger.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Writer:
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._free: dict[int, list[mmap.mmap]] = defaultdict(list)
         self._room = threading.Condition()
-        self._pending = 0
+        self._pending = self._allocated = 0
         self._error: BaseException | None = None
         self._told = False
         self._thread = threading.Thread(target=self._work, name="netphys-writer", daemon=True)
@@ -102,11 +104,18 @@ class Writer:
     def close(self) -> None:
         """Finish what was handed over, commit it, and close the file."""
         self._jobs.put(("stop",))
-        self._thread.join()
+        interrupted = None
+        while self._thread.is_alive():
+            try:
+                self._thread.join()
+            except KeyboardInterrupt as error:  # nobody may go on before the thread has finished
+                interrupted = error
         for fd in (self._fd, self._direct):
             if fd is not None:
                 os.close(fd)
         self._free.clear()
+        if interrupted is not None:
+            raise interrupted
         if not self._told:
             self._raise()
 
@@ -133,8 +142,17 @@ class Writer:
                 self._raise()
             self._pending += size
             block = self._free[size].pop() if self._free[size] else None
+            if block is None:
+                self._make_room(size)
+                self._allocated += size
         self.stall_seconds += time.perf_counter() - began
         return block if block is not None else mmap.mmap(-1, size)
+
+    def _make_room(self, size: int) -> None:
+        """Give back free blocks of other sizes until a new one fits into the memory allowed."""
+        for blocks in self._free.values():
+            while blocks and self._allocated + size > self._max_pending:
+                self._allocated -= len(blocks.pop())
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -161,7 +179,10 @@ class Writer:
                         self._sync(ready)
                         ready, since, unsynced = [], time.monotonic(), 0
             except BaseException as error:  # handed to the caller at its next call
-                self._error, ready = error, []
+                self._error = error
+                with contextlib.suppress(OSError):  # batches whose data are written already
+                    self._sync(ready)
+                ready = []
             if kind == "data":
                 with self._room:
                     self._free[len(job[0])].append(job[0])
@@ -224,7 +245,7 @@ def explain_disk_error(error: BaseException, path: Path) -> BaseException:
     if not isinstance(error, OSError):
         return error
     ways = {
-        errno.ENOSPC: "the disk is full. Free some space and run again; committed data are kept.",
+        errno.ENOSPC: "the disk is full. Free some space and run again; what is committed is kept.",
         errno.EDQUOT: "the disk quota is used up. Free some space or choose another path.",
         errno.EROFS: "the file system is read-only. Choose another path.",
         errno.EACCES: "writing there is not permitted. Choose another path.",
@@ -233,6 +254,7 @@ def explain_disk_error(error: BaseException, path: Path) -> BaseException:
         errno.ENOTDIR: "a part of the path is a file. Choose another path.",
         errno.EEXIST: "a part of the path is a file. Choose another path.",
     }
-    if error.errno not in ways or "path=" in str(error.strerror):  # explained already
+    if "path=" in str(error.strerror or error):  # explained already
         return error
-    return OSError(error.errno, f"path={str(path)!r}: {ways[error.errno]}")
+    way = ways.get(error.errno, f"{error.strerror or error}. Choose another path.")
+    return OSError(error.errno, f"path={str(path)!r}: {way}")

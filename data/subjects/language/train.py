@@ -214,7 +214,7 @@ def save_model(model, out):
     state = {name: value.to(torch.float16).contiguous() for name, value in state.items()}
     save_file(state, out / "model.safetensors", metadata={"format": "pt"})
     (out / "model.safetensors").chmod(0o644)
-    config = model.config.to_dict()
+    config = model.config.to_diff_dict()
     config |= {"architectures": ["GPT2LMHeadModel"], "dtype": "float32"}
     config.pop("_name_or_path", None)
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

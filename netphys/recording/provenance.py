@@ -1,0 +1,162 @@
+"""How a session was made, as its file tells it, and whether it may be gone on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+
+import torch
+
+from netphys.data.nwb_header import LAYOUT_VERSION
+from netphys.data.nwb_layout import SessionSpec
+from netphys.data.session import Session
+from netphys.data.stimuli import Stimuli
+from netphys.recording.present import CONTEXT_RULE, Presentation
+from netphys.recording.rows import SiteShape
+from netphys.recording.subject import Subject
+
+_PACKAGES = ("netphys", "torch", "transformers", "tokenizers", "numpy", "h5py", "pynwb", "hdmf")
+
+
+def make_provenance(
+    subject: Subject,
+    stimuli: Stimuli,
+    presentation: Presentation,
+    plan: list[list[int]],
+    shapes: list[SiteShape],
+    options: Mapping,
+    inputs_hash: str,
+    protocol: Mapping | None,
+) -> dict:
+    """Describe a recording that is about to begin.
+
+    Parameters
+    ----------
+    subject : Subject
+        Who is recorded.
+    stimuli : Stimuli
+        What is shown.
+    presentation : Presentation
+        How it is shown.
+    plan : list of list of int
+        Trials of each batch.
+    shapes : list of SiteShape
+        What is recorded.
+    options : dict
+        dtype, batch_size, nonfinite, and whether attention is eager.
+    inputs_hash : str
+        Hash of the first batch's inputs.
+    protocol : dict or None
+        Resolved protocol.
+
+    Returns
+    -------
+    provenance : dict
+        JSON-ready.
+    """
+    provenance = {
+        "layout": LAYOUT_VERSION,
+        "subject": subject.describe(),
+        "stimuli": {
+            "name": stimuli.name,
+            "kind": stimuli.kind,
+            "n": len(stimuli),
+            "sha256": stimuli.compute_hash(),
+            "rate": stimuli.rate,
+        },
+        "presentation": {
+            "clock": presentation.clock,
+            "sha256": presentation.compute_hash(),
+            "first_batch_sha256": inputs_hash,
+        },
+        "context_rule": CONTEXT_RULE if "context" in stimuli.table else None,
+        "sites": [s.site.name for s in shapes],
+        "plan": {
+            "batch_size": options["batch_size"],
+            "n_batches": len(plan),
+            "rule": "trials of equal length, no padding; column `batch` of the trials table",
+            "sha256": hashlib.sha256(json.dumps(plan).encode()).hexdigest(),
+        },
+        "dtype": options["dtype"],
+        "nonfinite": options["nonfinite"],
+        "attention": "eager" if options["eager"] else _get_attention(subject),
+        "threads": torch.get_num_threads(),
+        "machine": {
+            "processor": torch.backends.cpu.get_cpu_capability(),
+            "device": _get_device_name(subject),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        },
+        "shapes": {s.site.name: [*s.unit_shape, s.stored] for s in shapes},
+        "versions": {p: _get_version(p) for p in _PACKAGES},
+    }
+    provenance["created"] = datetime.now(UTC).isoformat()
+    provenance["identifier"] = str(uuid.uuid4())
+    provenance["protocol"] = protocol
+    return provenance
+
+
+def check_same(session: Session, spec: SessionSpec) -> None:
+    """Refuse to go on with a recording that was made in another way.
+
+    Parameters
+    ----------
+    session : Session
+        What is there.
+    spec : SessionSpec
+        What would be recorded now.
+
+    Raises
+    ------
+    ValueError
+        With the first thing that differs.
+    """
+    old, new = _strip_names(session.provenance), _strip_names(spec.provenance)
+    loose = ("created", "identifier", "protocol")
+    if session.complete:  # nothing will be recorded: only what the values are must agree
+        loose += ("versions", "threads", "machine")
+    for key in new:
+        was, now = old.get(key), new[key]
+        if key not in loose and was != now:
+            if isinstance(was, Mapping) and isinstance(now, Mapping):
+                part = next(k for k in {**now, **was} if was.get(k) != now.get(k))
+                key, was, now = f"{key}.{part}", was.get(part), now.get(part)
+            raise ValueError(
+                f"path={str(session.path)!r} cannot be resumed: {key} was {_short(was)} and is now "
+                f"{_short(now)}. Record to another path, or replace it with overwrite=True."
+            )
+
+
+def _strip_names(provenance: Mapping) -> dict:
+    """Return a provenance by content: without what things are called and what does not count."""
+    subject = {k: v for k, v in provenance["subject"].items() if k not in ("name", "config")}
+    if subject["init"] == "trained":
+        subject.pop("seed")
+    config = provenance["subject"].get("config", {})
+    subject["config"] = {k: v for k, v in config.items() if k != "transformers_version"}
+    stimuli = {k: v for k, v in provenance["stimuli"].items() if k != "name"}
+    return {**provenance, "subject": subject, "stimuli": stimuli}
+
+
+def _get_attention(subject: Subject) -> str | None:
+    return getattr(subject.config, "_attn_implementation", None)
+
+
+def _get_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _get_device_name(subject: Subject) -> str:
+    kind = subject.device.type
+    return torch.cuda.get_device_name(subject.device) if kind == "cuda" else kind
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
