@@ -79,15 +79,18 @@ ACCEPTED_FINDINGS = {
     "check_institution",
     "check_processing_module_name",  # `samples` and `units` say what they hold
     "check_column_binary_capability",  # heads, words and layers of small models are 0 or 1
+    "check_single_row",  # one trial, or one unit
+    "check_regular_timestamps",  # one value per trial, where all trials are equally long
     "check_small_dataset_compression",
     "check_large_dataset_compression",  # a later step; positioned writes need plain bytes
 }
 
 
-def check_nwb(path, *, inspect: bool = False) -> None:
+def check_nwb(path) -> None:
     """Compare every site as netphys, pynwb and pynapple read it, and validate the file."""
     import pynapple
     import pynwb
+    from nwbinspector import inspect_nwbfile
 
     session = netphys.open_session(path)
     assert pynwb.validate(path=str(path)) == []
@@ -109,11 +112,8 @@ def check_nwb(path, *, inspect: bool = False) -> None:
         if len(trials):
             cut = pynapple_file[session.sites[0]].restrict(pynapple_file["trials"])
             assert len(cut) == len(session[session.sites[0]])
-    if inspect:
-        from nwbinspector import inspect_nwbfile
-
-        found = {message.check_function_name for message in inspect_nwbfile(nwbfile_path=path)}
-        assert found <= ACCEPTED_FINDINGS
+    found = {message.check_function_name for message in inspect_nwbfile(nwbfile_path=path)}
+    assert found <= ACCEPTED_FINDINGS
 
 
 @pytest.fixture(autouse=True)

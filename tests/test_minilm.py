@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import check_nwb
 
 import netphys
 
@@ -25,7 +24,6 @@ def test_minilm_is_recorded_and_gives_its_sentence_embedding(tmp_path):
     stimuli = netphys.load_stimuli(TEXTS)
     kinds = ["embed", "resid", "mlp", "head", "pattern"]
     session = netphys.record(subject, stimuli, tmp_path / "a.nwb", sites=kinds, progress=False)
-    check_nwb(session.path, inspect=True)
     assert session.site_table.groupby("kind")["n_units"].max()["mlp"] == 1536
     last = list(session.select("resid"))[-1]
     own = session.trials(last).mean("time", skipna=True).to_numpy()

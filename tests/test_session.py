@@ -6,11 +6,12 @@ import json
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from conftest import make_model, make_stimuli
+from conftest import check_nwb, make_model, make_stimuli
 
 import netphys
 from netphys.data.nwb_header import BLOCK, SessionFileError, compute_block_size, load_header
@@ -20,9 +21,11 @@ from netphys.data.nwb_header import BLOCK, SessionFileError, compute_block_size,
 def session(tmp_path_factory) -> netphys.Session:
     path = tmp_path_factory.mktemp("session") / "a.nwb"
     subject, stimuli = netphys.load_subject(make_model("gpt2")), make_stimuli("gpt2")
-    return netphys.record(
+    session = netphys.record(
         subject, stimuli, path, sites=["resid", "mlp", "head"], batch_size=2, progress=False
     )
+    check_nwb(path)
+    return session
 
 
 @pytest.fixture
@@ -196,3 +199,15 @@ def test_samples_carry_their_stimulus_and_condition(session):
     stimuli = make_stimuli("gpt2")
     conditions = stimuli.table["condition"].to_numpy()[data["trial"].to_numpy()]
     assert data["condition"].to_numpy().tolist() == conditions.tolist()
+
+
+def test_files_of_layout_1_stay_readable():
+    """A file made when the layout was fixed; it must open in every later version."""
+    path = Path(__file__).parent / "files" / "layout_1.nwb"
+    session = netphys.open_session(path)
+    assert session.complete and session.sites == ["transformer.h.0"]
+    assert session.site_table["dtype"].tolist() == ["bfloat16"]
+    sums = session.trials("resid").sum(("time", "unit"))
+    np.testing.assert_allclose(sums, [-0.35940027, -0.66430664, -0.49171215], rtol=1e-5)
+    assert sums["condition"].to_numpy().tolist() == ["x", "y", "x"]
+    check_nwb(path)
