@@ -166,9 +166,9 @@ def load_protocol(source: str | os.PathLike[str], *, overrides: Iterable[str] = 
     source : str or path
         Path of a TOML file, or the bare name of a shipped protocol such as ``quickstart``.
     overrides : iterable of str
-        Changes such as ``"record.batch_size=4"``, applied in order. The value is read as TOML,
-        else taken as a string. Relative paths among them start at the working directory, those in
-        the file at its folder. Twins can only be left out: ``"twins=[]"``.
+        Changes such as ``"record.batch_size=4"``, applied in order. The value is read as TOML, else
+        taken as a string. Relative paths among them start at the working directory, those in the
+        file at its folder. Twins can only be left out: ``"twins=[]"``.
 
     Returns
     -------

@@ -1,13 +1,10 @@
 """The user block in front of a session file: what it says, and the check before HDF5 sees the file.
 
 A session is an HDF5 file whose user block (4,096 bytes or a larger power of two) holds a magic
-line,
-the layout version, the byte ranges that a recording fills in, and the SHA-256 of all other bytes.
-The
-HDF5 library can crash on a damaged header, so a reader verifies this block first and only then
-opens
-the file. The ranges that change during a recording (activations, commit bytes, counters) are not
-part of the hash; `commit` bytes say which of them can be read.
+line, the layout version, the byte ranges that a recording fills in, and the SHA-256 of all other
+bytes. The HDF5 library can crash on a damaged header, so a reader verifies this block first and
+only then opens the file. The ranges that change during a recording (activations, commit bytes,
+counters) are not part of the hash; `commit` bytes say which of them can be read.
 """
 
 from __future__ import annotations
@@ -160,16 +157,14 @@ def load_header(path: str | os.PathLike) -> Header:
         if size != header.file_bytes:
             raise SessionFileError(
                 f"{path} has {size:,} bytes where its header says {header.file_bytes:,}: it was "
-                "cut "
-                "short or appended to. Copy it again from the origin, or record it again."
+                "cut short or appended to. Copy it again from the origin, or record it again."
             )
         if file.read(header.block - file.tell()).strip(b"\0"):
             raise SessionFileError(_DAMAGED.format(path))
         if _hash(file, header.block, header.mutable) != header.sha256:
             raise SessionFileError(
-                f"{path} was damaged or changed after it was made: the SHA-256 of its tables "
-                "does not "
-                "match its header. Copy it again from the origin, or record it again."
+                f"{path} was damaged or changed after it was made: the SHA-256 of its tables does "
+                "not match its header. Copy it again from the origin, or record it again."
             )
     return header
 

@@ -2,8 +2,8 @@
 
 pynwb writes a valid NWB file with one-value placeholders; the placeholders of everything that a
 recording fills in are then replaced by contiguous, early-allocated, never-filled datasets of the
-full
-size on 4,096-byte boundaries. After that the bytes have fixed offsets, and a writer needs no HDF5.
+full size on 4,096-byte boundaries. After that the bytes have fixed offsets, and a writer needs no
+HDF5.
 """
 
 from __future__ import annotations

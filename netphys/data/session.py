@@ -39,8 +39,8 @@ class Session:
     """One recording: what was shown, what was recorded, and how; read-only.
 
     ``session[site]`` is one site as a DataArray (sample, unit); ``session.select(pattern)``
-    several of
-    them as a dict; ``session.trials(site)`` the same values cut into (trial, time, unit).
+    several of them as a dict; ``session.trials(site)`` the same values cut into (trial, time,
+    unit).
 
     Parameters
     ----------
@@ -333,8 +333,7 @@ class Session:
         table = self.site_table
         lines = [
             f"  {name:<{max(map(len, self.sites))}}  {row.kind:<8} {row.n_samples:>8} "
-            f"{row.clock}s x "
-            f"{row.n_units} units  {row.dtype}"
+            f"{row.clock}s x {row.n_units} units  {row.dtype}"
             for name, row in zip(table.index, table.itertuples(), strict=True)
         ]
         return facts + "\n" + "\n".join(lines)

@@ -148,8 +148,8 @@ def load_stimuli(
         Tab-separated file; ``"builtin:<name>"`` for a shipped set; a table; or texts. The table has
         an item column (`text`, `token_ids` or `stim_file`) unless `arrays` are given, and may have
         `stimulus_id`, `context` (shown before, not recorded), `word_spans` ("0:3 4:9"),
-        `word_onsets` ("0.0 0.31", seconds), `condition`, `repetition`, `onset`, `duration` and
-        any others.
+        `word_onsets` ("0.0 0.31", seconds), `condition`, `repetition`, `onset`, `duration` and any
+        others.
     arrays : sequence of ndarray, optional
         One array per row: images (height, width, 3) or ready pixel values (channel, height, width),
         frames (time, feature), or whatever the model's input function takes.

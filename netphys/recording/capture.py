@@ -128,8 +128,7 @@ class Capture:
             if n > 1:
                 raise CaptureError(
                     f"site={name!r} ran {n} times in one forward pass (a shared or recurrent "
-                    "module). "
-                    "Choose the module that calls it."
+                    "module). Choose the module that calls it."
                 )
 
     def _make_out(self, site: Site) -> Callable:
@@ -220,6 +219,5 @@ def find_pattern(value: object, name: str) -> torch.Tensor:
             return last
     raise CaptureError(
         f"site={name!r}: this module gives no attention weights. Use the kind 'pattern', which "
-        "finds "
-        "the modules that do."
+        "finds the modules that do."
     )

@@ -129,9 +129,8 @@ def present(subject: Subject, stimuli: Stimuli) -> Presentation:
         return _present_text(subject, stimuli)
     if kind == "text" and subject.input_fn is None:
         raise ValueError(
-            f"{subject.name!r} has no tokenizer. Give load_subject(..., tokenizer=), an "
-            "input_fn, or "
-            "stimuli with token_ids."
+            f"{subject.name!r} has no tokenizer. Give load_subject(..., tokenizer=), an input_fn, "
+            "or stimuli with token_ids."
         )
     if kind == "tokens":
         return _present_tokens(subject, stimuli)
@@ -281,17 +280,15 @@ def _describe_tokens(
     ends = np.array([b for _, b in words], np.int64)
     names = tokenizer.convert_ids_to_tokens(coded["input_ids"])
     for i in range(n):
-        piece = shown[
-            begin[i] : end[i]
-        ]  # some tokenizers count the space before a word, some do not
+        piece = shown[begin[i] : end[i]]
+        # some tokenizers count the space before a word to its token, some do not
         begin[i] += len(piece) - len(piece.lstrip())
         pieces.append(piece.strip() or names[i])
         begin[i], end[i] = begin[i] - start, end[i] - start
         if not special[i] and begin[i] >= 0:
             w = int(np.searchsorted(ends, begin[i], side="right"))
-            reach = max(
-                end[i], begin[i] + 1
-            )  # a lone space has no width: it belongs to what follows
+            # a lone space has no width: it belongs to the word that follows
+            reach = max(end[i], begin[i] + 1)
             word[i] = w if w < len(words) and words[w][0] < reach else -1
     own = ~special & (begin >= 0) & (end > 0)
     if start:  # with a context everything before the first token of the text is only shown
@@ -319,8 +316,8 @@ def _check_length(subject: Subject, stimuli: Stimuli, row: int, n_tokens: int) -
     if limit is not None and n_tokens > limit:
         raise ValueError(
             f"stimulus {stimuli.table['stimulus_id'].iloc[row]!r} (row {row + 1}) has {n_tokens} "
-            "tokens "
-            f"with its context; {subject.name!r} takes at most {limit}. Shorten or split it."
+            f"tokens with its context; {subject.name!r} takes at most {limit}. Shorten or split "
+            "it."
         )
 
 
@@ -391,8 +388,7 @@ def _call_input_fn(subject: Subject, items: list) -> tuple[tuple, dict]:
         return (), dict(made)
     raise TypeError(
         f"input_fn returned a {type(made).__name__}. Return a tensor, a tuple of positional or a "
-        "dict of "
-        "keyword arguments."
+        "dict of keyword arguments."
     )
 
 

@@ -93,11 +93,10 @@ def record(
 ) -> Session:
     """Show stimuli to a subject and record its activations into a session file.
 
-    The stored values are those of a plain forward pass on the same batches of equal length
-    (nothing is
-    padded), bit for bit. The file is complete in structure before the first sample; an
-    interruption at
-    any moment loses at most the batches that were not committed, and `resume` goes on from there.
+    The stored values are those of a plain forward pass on the same batches of equal length (nothing
+    is padded), bit for bit. The file is complete in structure before the first sample; an
+    interruption at any moment loses at most the batches that were not committed, and `resume` goes
+    on from there.
 
     Parameters
     ----------
@@ -193,8 +192,7 @@ def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
     if path.exists() and not (resume or overwrite):
         raise FileExistsError(
             f"path={str(path)!r} exists. Choose another path, go on with resume=True, or replace "
-            "it "
-            "with overwrite=True."
+            "it with overwrite=True."
         )
 
 
@@ -406,7 +404,6 @@ def _convert_checked(
         raise ValueError(
             f"site={shape.site.name!r} gave {n_nonfinite} NaN or infinite values for stimuli "
             f"{', '.join(names.iloc[:3])}{' ...' if len(names) > 3 else ''}. Check the model or "
-            "its "
-            "type (float16 overflows at 65,504), or store them with nonfinite='keep'."
+            "its type (float16 overflows at 65,504), or store them with nonfinite='keep'."
         )
     return values, n_nonfinite, n_overflow

@@ -166,8 +166,8 @@ def select_sites(model: torch.nn.Module, patterns: list[str] | tuple[str, ...] |
     model : Module
         The model.
     patterns : sequence of str
-        Kinds ("resid"), module paths ("transformer.h.3.mlp"), or paths with ``*``, never crossing
-        a dot; with ``@in`` for a module's input and ``@pattern`` for attention weights.
+        Kinds ("resid"), module paths ("transformer.h.3.mlp"), or paths with ``*``, never crossing a
+        dot; with ``@in`` for a module's input and ``@pattern`` for attention weights.
 
     Returns
     -------

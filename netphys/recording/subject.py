@@ -177,8 +177,8 @@ class Subject:
         seed = f", seed {self.seed}" if self.init != "trained" else ""
         return (
             f"<Subject {self.name!r}: {type(self.model).__name__}, {self.n_parameters:,} "
-            "parameters, "
-            f"{self.init}{seed}, {str(self.dtype).removeprefix('torch.')} on {self.device.type}>"
+            f"parameters, {self.init}{seed}, {str(self.dtype).removeprefix('torch.')} on "
+            f"{self.device.type}>"
         )
 
 
@@ -210,9 +210,8 @@ def load_subject(
     device : str
         Where to run, such as "cpu" or "cuda".
     input_fn : callable, optional
-        For a module of your own: takes a list of items (arrays or token ids of equal length,
-        texts) and returns its input as a tensor, a tuple of positional or a dict of keyword
-        arguments.
+        For a module of your own: takes a list of items (arrays or token ids of equal length, texts)
+        and returns its input as a tensor, a tuple of positional or a dict of keyword arguments.
     tokenizer : tokenizer, optional
         Fast tokenizer of transformers; found with the model if left out.
     revision : str, optional
@@ -287,8 +286,7 @@ def _move(model: torch.nn.Module, name: object, dtype: str | None, device: str) 
         if not here:
             raise ValueError(
                 f"dtype={dtype!r}, device={device!r} differ from the module that was given; it "
-                "would be "
-                "changed. Move it yourself first: model.to(...)."
+                "would be changed. Move it yourself first: model.to(...)."
             )
         return model
     return model.to(device=device, dtype=wanted)
@@ -351,9 +349,8 @@ def _load_model(
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"name={label!r} could not be loaded: {first} Give a Hugging Face id that this "
-            "machine can "
-            "reach or has cached, the folder of a transformers model, or 'builtin:language'."
-            f"{suggest(label, ['builtin:language'])}"
+            "machine can reach or has cached, the folder of a transformers model, or "
+            f"'builtin:language'.{suggest(label, ['builtin:language'])}"
         ) from error
     model = make_shuffled(model, seed) if init == "shuffled" else model
     return model
