@@ -229,3 +229,25 @@ def test_two_names_of_one_file_have_one_lock(tmp_path):
     first = _files.FileLock(tmp_path / "real" / "a")
     with first, pytest.raises(BlockingIOError), _files.FileLock(tmp_path / "link" / "a"):
         pass
+
+
+def test_close_waits_for_the_thread_also_when_interrupted(tmp_path):
+    """The lock must not go while bytes are still being written."""
+    path = tmp_path / "f"
+    path.write_bytes(bytes(1 << 16))
+    writer = Writer(path, FileLayout({"a": 0}, 60_000, 61_000), {"a": 1})
+    own, calls = writer._thread.join, []
+
+    def interrupted_once():
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        own()
+
+    writer._thread.join = interrupted_once
+    writer.put("a", 0, np.ones(50_000, np.uint8))
+    writer.commit(0, np.zeros((1, 2)))
+    with pytest.raises(KeyboardInterrupt):
+        writer.close()
+    assert not writer._thread.is_alive() and len(calls) == 2
+    assert path.read_bytes()[60_000] == 1
