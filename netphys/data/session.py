@@ -380,7 +380,7 @@ class Session:
         return facts
 
     def __repr__(self) -> str:
-        return f"<Session {self.summary()}>"
+        return self.summary()
 
     def _repr_html_(self) -> str:
         rows = "".join(
