@@ -116,6 +116,40 @@ def test_writer_reports_what_the_disk_answers(number, message, tmp_path, monkeyp
     assert_same_data(done, whole)
 
 
+@pytest.mark.parametrize("fails_once", [True, False])
+def test_nothing_is_committed_after_a_failed_sync(fails_once, tmp_path, monkeypatch):
+    """The system reports a lost page once; a second sync that succeeds proves nothing."""
+    calls = []
+
+    def fail(fd):
+        calls.append(fd)
+        if len(calls) == 1 or not fails_once:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(writer_module, "sync_data", fail)
+    subject, stimuli = netphys.load_subject(make_model("gpt2")), make_stimuli("gpt2")
+    with pytest.raises(OSError, match="Input/output error"):
+        netphys.record(subject, stimuli, tmp_path / "a.nwb", progress=False)
+    assert not netphys.open_session(tmp_path / "a.nwb").commits.any()
+
+
+def test_batches_before_a_failed_write_are_committed(tmp_path, monkeypatch):
+    subject, stimuli = netphys.load_subject(make_model("gpt2")), make_stimuli("gpt2")
+    own, n_sites = Writer._write, 2
+
+    def fail_at_the_fourth_batch(self, *job):
+        if len(calls) == 3 * n_sites:
+            raise OSError(5, "Input/output error")
+        calls.append(1)
+        own(self, *job)
+
+    calls = []
+    monkeypatch.setattr(Writer, "_write", fail_at_the_fourth_batch)
+    with pytest.raises(OSError, match=r"a\.nwb': Input/output error"):
+        netphys.record(subject, stimuli, tmp_path / "a.nwb", batch_size=1, progress=False)
+    assert netphys.open_session(tmp_path / "a.nwb").commits.sum() == 3
+
+
 def assert_same_data(a: netphys.Session, b: netphys.Session) -> None:
     assert a.complete and b.complete
     for name in b.sites:

@@ -8,7 +8,6 @@ the rows is touched. A batch is committed after its data: data, sync, commit byt
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import mmap
 import os
@@ -170,7 +169,7 @@ class Writer:
             try:
                 if self._error is None:
                     if kind == "data":
-                        self._write(*job)
+                        self._write_or_commit(job, ready)
                         unsynced += job[2]
                     elif kind == "commit":
                         ready.append(tuple(job))
@@ -179,10 +178,7 @@ class Writer:
                         self._sync(ready)
                         ready, since, unsynced = [], time.monotonic(), 0
             except BaseException as error:  # handed to the caller at its next call
-                self._error = error
-                with contextlib.suppress(OSError):  # batches whose data are written already
-                    self._sync(ready)
-                ready = []
+                self._error, ready = error, []
             if kind == "data":
                 with self._room:
                     self._free[len(job[0])].append(job[0])
@@ -190,6 +186,18 @@ class Writer:
                     self._room.notify()
             if kind == "stop":
                 return
+
+    def _write_or_commit(self, job: list, ready: list[tuple[int, np.ndarray]]) -> None:
+        """Write rows; if that fails, commit the batches whose rows are written already.
+
+        Only a failed write is answered so. After a failed sync nothing is committed: the system
+        reports a lost page once, and the next sync would succeed without it.
+        """
+        try:
+            self._write(*job)
+        except OSError:
+            self._sync(ready)
+            raise
 
     def _write(self, block: mmap.mmap, lead: int, n_bytes: int, offset: int) -> None:
         view = memoryview(block)
