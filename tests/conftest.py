@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network
@@ -17,6 +18,13 @@ import transformers
 import netphys
 
 VOCABULARY = 50
+
+
+def hear_interrupts() -> None:
+    """For a child process: take SIGINT as usual, also where the tests themselves run without it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 ARCHITECTURES = ("gpt2", "llama", "bert", "t5", "vit", "resnet")
 
 

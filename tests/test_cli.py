@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from conftest import hear_interrupts
 
 from netphys.cli import main
 
@@ -182,7 +182,11 @@ def test_interrupt_keeps_what_is_finished(number, tmp_path):
     command += [str(path), "--batch-size", "1", "--sites", "resid", "mlp", "pattern", "logits"]
     command.append("--resume")
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
     )
     try:
         until = time.monotonic() + 60

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import make_model, make_stimuli
+from conftest import hear_interrupts, make_model, make_stimuli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -176,7 +176,12 @@ def start(path, delay=0.003):
 
     tests = Path(__file__).parent
     code = SCRIPT.format(tests=str(tests), root=str(tests.parent), path=str(path), delay=delay)
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hear_interrupts,
+    )
 
 
 def wait_for_commits(path, process, n):
