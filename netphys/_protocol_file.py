@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from netphys._check import check_option, check_positive, check_type, suggest
+from netphys._options import INITS, NONFINITE, STORE_DTYPES, WEIGHT_DTYPES
 from netphys._shipped import protocol_path
 from netphys._toml_lines import KeyPath, key_lines
 
@@ -273,7 +274,7 @@ def _sites(name: str, value: object) -> object:
     return tuple(value)
 
 
-_INIT = _option("trained", "random", "shuffled")
+_INIT = _option(*INITS)
 
 KEYS: dict[str, dict[str, Check]] = {
     "": {"title": _text, "description": _text},
@@ -281,7 +282,7 @@ KEYS: dict[str, dict[str, Check]] = {
         "name": _filled,
         "init": _INIT,
         "seed": _seed,
-        "dtype": _option("float32", "float16", "bfloat16"),
+        "dtype": _option(*WEIGHT_DTYPES),
         "device": _filled,
         "revision": _filled,
         "trust_remote_code": _flag,
@@ -290,9 +291,9 @@ KEYS: dict[str, dict[str, Check]] = {
     "stimuli": {"source": _filled},
     "record": {
         "sites": _sites,
-        "dtype": _option("native", "float32", "float16", "bfloat16"),
+        "dtype": _option(*STORE_DTYPES),
         "batch_size": _count,
-        "nonfinite": _option("raise", "keep"),
+        "nonfinite": _option(*NONFINITE),
     },
 }
 REQUIRED = {"subject": "name", "twins": "name", "stimuli": "source"}

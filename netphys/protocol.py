@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from netphys._check import check_type
+from netphys._options import SUBJECT
 from netphys._protocol_file import SCHEMA, Document, ProtocolError, read_document
 from netphys._toml_lines import KeyPath
 
@@ -215,7 +216,7 @@ def _build_twins(document: Document, subject: SubjectTable) -> tuple[TwinTable, 
     for n, table in enumerate(document.tables("twins")):
         twin = TwinTable(**table)
         place = f"twins[{n}].name={twin.name!r}"
-        if twin.name.casefold() == "subject":
+        if twin.name.casefold() == SUBJECT:
             document.fail(
                 ("twins", n, "name"), f"{place} is the name of the main session. Choose another."
             )

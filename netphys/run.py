@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netphys._check import check_type
+from netphys._options import SUBJECT
 from netphys.data.session import Session
 from netphys.data.stimuli import Stimuli, load_stimuli
 from netphys.protocol import Protocol
 from netphys.recording.record import record
 from netphys.recording.subject import Subject, load_subject
-
-SUBJECT = "subject"
 
 
 def run_protocol(

@@ -24,6 +24,7 @@ LAYERS = {
     "_draw": 0,
     "_shipped": 0,
     "_version": 0,
+    "_options": 0,
     "_toml_lines": 0,
     "_protocol_file": 0,
     "data": 1,

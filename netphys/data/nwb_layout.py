@@ -285,7 +285,7 @@ def _make_series(time_series, site: SiteSpec, spec: SessionSpec):
 
 def _plain(column: pd.Series) -> np.ndarray:
     """Return a column as numbers, or as a plain object array of str."""
-    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+    if pd.api.types.is_numeric_dtype(column):  # booleans too
         return column.to_numpy()
     return column.astype(object).to_numpy()
 

@@ -90,7 +90,9 @@ class Capture:
             for site in self._sites:
                 module = modules[site.module]
                 if site.side == "in":
-                    hook = module.register_forward_pre_hook(self._make_in(site), with_kwargs=True)
+                    hook = module.register_forward_pre_hook(
+                        self._make_in(site, module), with_kwargs=True
+                    )
                 else:
                     hook = module.register_forward_hook(self._make_out(site))
                 self._handles.append(hook)
@@ -139,9 +141,11 @@ class Capture:
 
         return hook
 
-    def _make_in(self, site: Site) -> Callable:
+    def _make_in(self, site: Site, module: torch.nn.Module) -> Callable:
+        order = list(inspect.signature(module.forward).parameters)
+
         def hook(module, inputs, keywords):
-            names = [n for n in inspect.signature(module.forward).parameters if n in keywords]
+            names = [n for n in order if n in keywords]
             rest = [n for n in keywords if n not in names]
             ordered = (*inputs, *(keywords[n] for n in (*names, *rest)))
             self._hand_over(site, find_tensor, ordered)

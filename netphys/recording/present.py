@@ -14,7 +14,7 @@ from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture, hold_still
 from netphys.recording.images import ImageLoader
 from netphys.recording.sites import Site, select_sites
-from netphys.recording.subject import Subject
+from netphys.recording.subject import Subject, add_tensor
 
 CONTEXT_RULE = (
     "context and text are joined by one space unless the context ends in white space; all of it is "
@@ -116,14 +116,13 @@ def present(subject: Subject, stimuli: Stimuli) -> Presentation:
         If the subject cannot take this kind, a text is longer than its context, or a token is
         unknown.
     """
-    takes = getattr(subject.model, "main_input_name", None) if subject.config is not None else None
+    takes = subject.input_name
     kind = stimuli.kind
     fits = {"input_ids": ("text", "tokens"), "pixel_values": ("image",)}.get(takes)
     if subject.input_fn is None and fits is not None and kind not in fits:
         raise ValueError(
             f"stimuli of kind {kind!r} do not fit {subject.name!r}, which takes "
-            f"{' or '.join(fits)}. "
-            "Give other stimuli, or load the subject with input_fn=."
+            f"{' or '.join(fits)}. Give other stimuli, or load the subject with input_fn=."
         )
     if kind == "text" and subject.tokenizer is not None:
         return _present_text(subject, stimuli)
@@ -178,9 +177,7 @@ def hash_inputs(values: Sequence[object]) -> str:
     digest = hashlib.sha256()
     for value in values:
         if isinstance(value, torch.Tensor):
-            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-            flat = value.detach().contiguous().cpu().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+            add_tensor(digest, value)
         else:
             digest.update(repr(value).encode())
     return digest.hexdigest()
@@ -201,7 +198,7 @@ def probe_shapes(subject: Subject, names: Sequence[str]) -> dict[str, tuple[int,
     shapes : dict of str to tuple of int
         Without the axes of batch and position; sites that give no tensor are left out.
     """
-    takes = getattr(subject.model, "main_input_name", None) if subject.config is not None else None
+    takes = subject.input_name
     if takes == "input_ids":
         inputs = {"input_ids": torch.zeros((1, 3), dtype=torch.long, device=subject.device)}
         drop = 2
@@ -364,9 +361,7 @@ def _present_items(subject: Subject, stimuli: Stimuli) -> Presentation:
             return _call_input_fn(subject, items)
         batch = torch.from_numpy(np.stack(items))
         batch = batch.to(subject.device, subject.dtype if batch.is_floating_point() else None)
-        name = (
-            getattr(subject.model, "main_input_name", None) if subject.config is not None else None
-        )
+        name = subject.input_name
         return ((), {name: batch}) if name else ((batch,), {})
 
     shape_of = ready.shape if stimuli.kind == "image" else lambda row: np.shape(stimuli.item(row))

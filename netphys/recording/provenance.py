@@ -58,7 +58,7 @@ def make_provenance(
     provenance : dict
         JSON-ready.
     """
-    provenance = {
+    return {
         "layout": LAYOUT_VERSION,
         "subject": subject.describe(),
         "stimuli": {
@@ -83,7 +83,9 @@ def make_provenance(
         },
         "dtype": options["dtype"],
         "nonfinite": options["nonfinite"],
-        "attention": "eager" if options["eager"] else _get_attention(subject),
+        "attention": "eager"
+        if options["eager"]
+        else getattr(subject.config, "_attn_implementation", None),
         "threads": torch.get_num_threads(),
         "machine": {
             "processor": torch.backends.cpu.get_cpu_capability(),
@@ -92,11 +94,10 @@ def make_provenance(
         },
         "shapes": {s.site.name: [*s.unit_shape, s.stored] for s in shapes},
         "versions": {p: _get_version(p) for p in _PACKAGES},
+        "created": datetime.now(UTC).isoformat(),
+        "identifier": str(uuid.uuid4()),
+        "protocol": protocol,
     }
-    provenance["created"] = datetime.now(UTC).isoformat()
-    provenance["identifier"] = str(uuid.uuid4())
-    provenance["protocol"] = protocol
-    return provenance
 
 
 def check_same(session: Session, spec: SessionSpec) -> None:
@@ -139,10 +140,6 @@ def _strip_names(provenance: Mapping) -> dict:
     subject["config"] = {k: v for k, v in config.items() if k != "transformers_version"}
     stimuli = {k: v for k, v in provenance["stimuli"].items() if k != "name"}
     return {**provenance, "subject": subject, "stimuli": stimuli}
-
-
-def _get_attention(subject: Subject) -> str | None:
-    return getattr(subject.config, "_attn_implementation", None)
 
 
 def _get_version(package: str) -> str | None:

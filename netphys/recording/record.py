@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from netphys._check import check_option, check_positive, check_type
+from netphys._options import NONFINITE, STORE_DTYPES
 from netphys.data._files import FileLock, sync_folder
 from netphys.data.nwb_header import is_session
 from netphys.data.nwb_layout import (
@@ -44,7 +45,6 @@ from netphys.recording.sites import Site, select_sites
 from netphys.recording.subject import Subject
 from netphys.recording.writer import Writer, explain_disk_error
 
-RECORD_DTYPES = ("native", "float32", "float16", "bfloat16")
 _DESCRIPTIONS = {
     "stimulus_id": "name of the stimulus",
     "stimulus_index": "row of the stimulus table, from 0",
@@ -152,8 +152,8 @@ def record(
     check_type("subject", subject, Subject, "what load_subject returns")
     check_type("stimuli", stimuli, Stimuli, "what load_stimuli returns")
     check_type("path", path, (str, os.PathLike), "a file name")
-    check_option("dtype", dtype or "native", RECORD_DTYPES)
-    check_option("nonfinite", nonfinite, ("raise", "keep"))
+    check_option("dtype", dtype or "native", STORE_DTYPES)
+    check_option("nonfinite", nonfinite, NONFINITE)
     check_positive("batch_size", batch_size)
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from netphys._check import check_option, check_type, suggest
+from netphys._options import INITS, WEIGHT_DTYPES
 from netphys._shipped import shipped_path
 from netphys.recording.sites import find_sites
 from netphys.recording.twins import make_random, make_shuffled, run_seeded
@@ -21,8 +22,7 @@ from netphys.recording.twins import make_random, make_shuffled, run_seeded
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 
-INITS = ("trained", "random", "shuffled")
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {name: getattr(torch, name) for name in WEIGHT_DTYPES}
 
 
 class Subject:
@@ -72,6 +72,11 @@ class Subject:
         """The model's configuration; None for a model that is not of transformers."""
         config = getattr(self.model, "config", None)
         return config if hasattr(config, "to_json_string") else None
+
+    @property
+    def input_name(self) -> str | None:
+        """Name of the main input of a transformers model; None for any other."""
+        return getattr(self.model, "main_input_name", None) if self.config is not None else None
 
     @property
     def device(self) -> torch.device:
@@ -140,9 +145,8 @@ class Subject:
             if not isinstance(tensor, torch.Tensor):  # extra state of a module
                 digest.update(f"{name} {tensor!r}\n".encode())
                 continue
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            flat = tensor.detach().contiguous().cpu().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+            digest.update(f"{name} ".encode())
+            add_tensor(digest, tensor)
         return digest.hexdigest()
 
     def describe(self) -> dict:
@@ -180,6 +184,21 @@ class Subject:
             f"parameters, {self.init}{seed}, {str(self.dtype).removeprefix('torch.')} on "
             f"{self.device.type}>"
         )
+
+
+def add_tensor(digest: hashlib._Hash, tensor: torch.Tensor) -> None:
+    """Add a tensor's type, shape and values to a hash.
+
+    Parameters
+    ----------
+    digest : hash object
+        Changed in place.
+    tensor : Tensor
+        On any device.
+    """
+    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    flat = tensor.detach().contiguous().cpu().reshape(-1)
+    digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
 
 
 def load_subject(
@@ -239,13 +258,13 @@ def load_subject(
     if dtype is not None:
         check_option("dtype", dtype, DTYPES)
     _check_device(device)
+    processor = None
     if isinstance(name, torch.nn.Module):
         model, label, source = name, type(name).__name__, {"source": "module"}
         make = {"trained": lambda m, s: m, "random": make_random, "shuffled": make_shuffled}[init]
         if init != "trained" and not list(model.parameters()):
             raise ValueError(f"init={init!r}: {label} has no weights, so it has no twin.")
         model = make(model, seed)
-        processor = None
     else:
         check_type("name", name, (str, os.PathLike), "a name, a folder or a torch.nn.Module")
         folder, label, source = _locate(name)
@@ -255,7 +274,6 @@ def load_subject(
         with _quiet_transformers():
             model = _load_model(folder, label, init, seed, dtype, options)
             tokenizer = tokenizer or _load_part("AutoTokenizer", folder, options)
-            processor = None
             if getattr(model, "main_input_name", "") == "pixel_values":
                 processor = _load_part("AutoImageProcessor", folder, options)
             source["commit"] = getattr(model.config, "_commit_hash", None)
@@ -352,8 +370,7 @@ def _load_model(
             "machine can reach or has cached, the folder of a transformers model, or "
             f"'builtin:language'.{suggest(label, ['builtin:language'])}"
         ) from error
-    model = make_shuffled(model, seed) if init == "shuffled" else model
-    return model
+    return make_shuffled(model, seed) if init == "shuffled" else model
 
 
 def _load(kind, folder: str, options: dict, **more):
