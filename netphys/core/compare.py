@@ -6,8 +6,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from netphys._check import check_option
-
-METHODS = ("pearson", "spearman", "rho-a", "cosine")
+from netphys._options import METHODS
 
 
 def compute_pairs(rdm: np.ndarray) -> np.ndarray:

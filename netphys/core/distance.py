@@ -12,8 +12,7 @@ from typing import Any
 from array_api_compat import array_namespace, device, is_torch_namespace
 
 from netphys._check import check_option
-
-METRICS = ("correlation", "euclidean", "cosine")
+from netphys._options import METRICS
 
 
 def compute_distances(x: Any, *, metric: str = "correlation") -> Any:
