@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from netphys._check import check_type, suggest
+from netphys._check import check_option, check_type, suggest
+from netphys.data._pool import POOLS, pool_samples
 from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
 from netphys.data.nwb_layout import COUNT_NAMES, COUNTS, PROVENANCE, STORED_DTYPES
 
@@ -255,12 +256,7 @@ class Session:
         commits = self.commits  # once: the file may be growing
         data = self._get(self._find_one(site), commits)
         clock = data.attrs["clock"]
-        table = self.trial_table
-        table = table[commits[table["batch"].to_numpy()]]
-        table = table.sort_values("stimulus_index", kind="stable")
-        first = table[f"first_sample_{clock}"].to_numpy()
-        count = table[f"n_samples_{clock}"].to_numpy()
-        begin = np.searchsorted(data["sample"].to_numpy(), first)
+        table, begin, count = self._cut(data, commits)
         longest = int(count.max(initial=0))
         shape = (len(table), longest, data.sizes["unit"])
         values = np.full(shape, np.nan, data.dtype)
@@ -273,6 +269,58 @@ class Session:
         attrs = data.attrs | {"time_units": clock}
         dims = ("trial", "time", "unit")
         return xr.DataArray(values, dims=dims, coords=coords, name=data.name, attrs=attrs)
+
+    def pool(self, site: str, *, how: str = "mean") -> xr.DataArray:
+        """Return one value per trial and unit, over the samples of the trial.
+
+        Parameters
+        ----------
+        site : str
+            A site, or a pattern that matches exactly one.
+        how : str
+            "mean", "max" or "last" of the trial's samples; tokens that the tokenizer added are left
+            out.
+
+        Returns
+        -------
+        data : DataArray, dims (trial, unit)
+            Float64, arbitrary units; trials in the order of the stimulus table, of an unfinished
+            recording those of committed batches. Trial columns are coordinates.
+
+        Raises
+        ------
+        ValueError
+            If `how` is unknown, or a trial consists of added tokens only.
+        """
+        check_option("how", how, POOLS)
+        commits = self.commits
+        data = self._get(self._find_one(site), commits)
+        table, begin, count = self._cut(data, commits)
+        keep = ~data["special"].to_numpy().astype(bool) if "special" in data.coords else None
+        keep = np.ones(data.sizes["sample"], bool) if keep is None else keep
+        values = pool_samples(data.to_numpy(), begin, count, keep, how)
+        empty = [not keep[b : b + n].any() for b, n in zip(begin, count, strict=True)]
+        if any(empty):
+            names = ", ".join(map(repr, table["stimulus_id"].to_numpy()[empty][:5]))
+            raise ValueError(
+                f"{sum(empty)} of {len(table)} trials have no {data.attrs['clock']} but those that "
+                f"the tokenizer added: {names}. Leave these stimuli out."
+            )
+        coords = {c: ("trial", table[c].to_numpy()) for c in table.columns}
+        coords |= {c: data[c] for c in data.coords if data[c].dims == ("unit",)}
+        coords["trial"] = table["stimulus_index"].to_numpy()
+        attrs = data.attrs | {"pool": how}
+        return xr.DataArray(values, coords, ("trial", "unit"), name=data.name, attrs=attrs)
+
+    def _cut(
+        self, data: xr.DataArray, commits: np.ndarray
+    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+        """Return the trials in stimulus order, and where in `data` each begins and how long."""
+        clock, table = data.attrs["clock"], self.trial_table
+        table = table[commits[table["batch"].to_numpy()]]
+        table = table.sort_values("stimulus_index", kind="stable")
+        begin = np.searchsorted(data["sample"].to_numpy(), table[f"first_sample_{clock}"])
+        return table, begin, table[f"n_samples_{clock}"].to_numpy()
 
     def _check_same_file(self) -> None:
         """Raise if another file has taken the place of the one that was opened."""

@@ -1,0 +1,1 @@
+"""Pictures: arrays and axes in, axes out; matplotlib is imported when something is drawn."""

@@ -1,0 +1,1 @@
+"""Analyses: labelled recordings in, results out."""
