@@ -15,7 +15,14 @@ import torch
 
 from netphys._check import check_option, check_type, suggest
 from netphys._options import INITS, WEIGHT_DTYPES
-from netphys._shipped import shipped_path
+from netphys.recording.builtin import (
+    PREFIX,
+    WEIGHT_FREE,
+    check_trained,
+    find_builtin,
+    list_builtins,
+    make_weight_free,
+)
 from netphys.recording.sites import find_sites
 from netphys.recording.twins import make_random, make_shuffled, run_seeded
 
@@ -108,7 +115,8 @@ class Subject:
         Parameters
         ----------
         all_modules : bool
-            Also list every module that is not one of the standard sites.
+            Also list every module that is not one of the standard sites; a model without any is
+            listed in full.
 
         Returns
         -------
@@ -121,7 +129,7 @@ class Subject:
         standard = find_sites(self.model)
         known = {s.module for s in standard if s.side == "out"}
         rows = [(s.name, s.kind, s.layer) for s in standard]
-        if all_modules:
+        if all_modules or not standard:
             rows += [
                 (n, "module", -1) for n, _ in self.model.named_modules() if n and n not in known
             ]
@@ -218,7 +226,10 @@ def load_subject(
     Parameters
     ----------
     name : str, path-like or Module
-        Hugging Face id, folder with a transformers model, ``"builtin:language"``, or any module.
+        Hugging Face id, folder with a transformers model, any module, or a built-in subject:
+        ``"builtin:language"`` (texts), ``"builtin:pixels"`` and ``"builtin:gabor"`` (images; made
+        by code, without weights), ``"builtin:resnet18"`` (images; with ``init="random"`` only),
+        ``"builtin:minilm"`` (texts; weights from the extra ``minilm``).
     init : str
         "trained": the weights as they are; "random": drawn anew as before training; "shuffled": the
         values of each weight tensor permuted within it.
@@ -272,10 +283,13 @@ def load_subject(
         if revision is not None:
             options["revision"] = source["revision"] = revision
         with _quiet_transformers():
-            model = _load_model(folder, label, init, seed, dtype, options)
-            tokenizer = tokenizer or _load_part("AutoTokenizer", folder, options)
-            if getattr(model, "main_input_name", "") == "pixel_values":
-                processor = _load_part("AutoImageProcessor", folder, options)
+            if label in WEIGHT_FREE:
+                model, processor = make_weight_free(label, init)
+            else:
+                model = _load_model(folder, label, init, seed, dtype, options)
+                tokenizer = tokenizer or _load_part("AutoTokenizer", folder, options)
+                if getattr(model, "main_input_name", "") == "pixel_values":
+                    processor = _load_part("AutoImageProcessor", folder, options)
             source["commit"] = getattr(model.config, "_commit_hash", None)
     if any(p.is_meta for p in model.parameters()):
         raise ValueError(f"{label} has weights on the meta device, without values.")
@@ -326,13 +340,13 @@ def _check_device(device: str) -> None:
 def _locate(name: str | os.PathLike) -> tuple[str, str, dict]:
     """Return what transformers should load, the label, and the origin for the provenance."""
     text = os.fspath(name)
-    if text.startswith("builtin:"):
-        root = shipped_path("subjects")
-        known = [
-            f"builtin:{p.name}" for p in sorted(root.iterdir()) if (p / "config.json").exists()
-        ]
-        check_option("name", text, known)
-        return str(root / text.removeprefix("builtin:")), text, {"source": "builtin"}
+    if text.startswith(PREFIX):
+        check_option("name", text, list_builtins())
+        if text in WEIGHT_FREE:
+            return "", text, {"source": "builtin"}
+        folder, source = find_builtin(text)
+        return folder, text, source
+    text = os.path.expanduser(text)
     if Path(text).is_dir():
         if not (Path(text) / "config.json").exists():
             raise ValueError(
@@ -351,6 +365,8 @@ def _load_model(
     import safetensors
     import transformers
 
+    if label.startswith(PREFIX):
+        check_trained(label, folder, init)
     try:
         config = _load(transformers.AutoConfig, folder, options)
         kind = _find_class(config, options["trust_remote_code"])
@@ -367,8 +383,8 @@ def _load_model(
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"name={label!r} could not be loaded: {first} Give a Hugging Face id that this "
-            "machine can reach or has cached, the folder of a transformers model, or "
-            f"'builtin:language'.{suggest(label, ['builtin:language'])}"
+            "machine can reach or has cached, the folder of a transformers model, or one of "
+            f"{', '.join(list_builtins())}.{suggest(label, list_builtins())}"
         ) from error
     return make_shuffled(model, seed) if init == "shuffled" else model
 
