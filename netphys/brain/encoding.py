@@ -1,0 +1,310 @@
+"""Encoding models: predict brain responses from features, rung by rung, with their controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import xarray as xr
+
+from netphys._check import check_option, check_positive, check_type
+from netphys._options import TARGETS
+from netphys.brain._ladder import Filtered, Ladder, fit_person, summarise
+from netphys.brain.ceiling import compute_ceiling
+from netphys.brain.encoding_result import Encoding
+from netphys.brain.oasm import SIGMAS, make_oasm
+from netphys.brain.splits import choose_folds
+from netphys.core.hemodynamics import make_cosines, make_drift
+from netphys.core.linear import ALPHAS
+from netphys.core.parallel import map_threads
+from netphys.core.resample import make_permutations, make_shifts
+
+NUISANCE, OASM = "nuisance", "OASM"
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Checked arrays: responses (participant, sample, region), nuisance per participant."""
+
+    y: np.ndarray
+    nuisance: list[np.ndarray | None]
+    participants: list[str]
+    regions: list[str]
+
+
+def fit_encoding(
+    features: Mapping[str, xr.DataArray],
+    responses: xr.DataArray,
+    *,
+    nuisance: Mapping[str, xr.DataArray] | None = None,
+    contrasts: Sequence[tuple[str, str]] | None = None,
+    target: str = "participant",
+    split: str | None = None,
+    n_folds: int = 5,
+    gap: int | None = None,
+    groups: np.ndarray | None = None,
+    allow_leakage: bool = False,
+    n_inner: int = 4,
+    oasm: bool = True,
+    alphas: Sequence[float] = ALPHAS,
+    n_null: int | None = None,
+    n_bootstraps: int = 1000,
+    rng: int | np.random.Generator | None = None,
+    progress: bool = True,
+) -> Encoding:
+    """Predict brain responses by ridge regression, from nuisance alone to the features of interest.
+
+    Every feature set is fitted jointly with the nuisance, which is not penalised. Penalty and
+    layer are chosen per participant and region in nested folds. A model without content (OASM) is
+    fitted beside them.
+
+    Parameters
+    ----------
+    features : mapping of str to DataArray, dims (time, unit) or (layer, time, unit)
+        The rungs of the ladder, from control to claim; of several layers the inner folds choose.
+        For iid responses `trial` takes the place of `time`.
+    responses : DataArray, dims (participant, time, region)
+        Attribute `order`: "ordered" or "iid"; `tr` in seconds for fMRI.
+    nuisance : mapping of str to DataArray, dims (time,), (..., component), (participant, ...)
+        Regressors that every model has, such as word rate and motion.
+    contrasts : sequence of (str, str), optional
+        Pairs of models whose difference is of interest; each rung and the one before it if left
+        out.
+    target : str
+        Predict each "participant", or the mean of the "group".
+    split, n_folds, gap, groups, allow_leakage
+        As in `netphys.brain.splits.choose_folds`. Ordered data are never split at random.
+    n_inner : int
+        Nested folds within each training set, contiguous with the same gap.
+    oasm : bool
+        Fit the model without content beside the others.
+    alphas : sequence of float
+        Penalties in units of the kernel's mean eigenvalue.
+    n_null : int, optional
+        Draws under the null hypothesis: circular shifts for ordered data (all that are far enough
+        if left out), permutations for iid data (999 if left out). 0: no null.
+    n_bootstraps : int
+        Draws of blocks of time and of participants, for the intervals.
+    rng : int, Generator or None
+        Source of randomness; None draws a seed and stores it.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    encoding : Encoding
+        ``encoding.data`` has dims (model, participant, region): mean over folds of the within-fold
+        correlation.
+
+    Raises
+    ------
+    ValueError
+        If times do not agree, responses are constant or unknown, features and responses are
+        filtered differently, or ordered data would be split at random.
+
+    Notes
+    -----
+    The null hypothesis of a rung is that it adds nothing to the nuisance: what the nuisance leaves
+    of the responses is shifted in time against everything else (the same shift for all people,
+    who share the stimulus), added back to the nuisance's fit, and everything is fitted again,
+    choices included.
+
+    References
+    ----------
+    .. [1] Freedman D, Lane D (1983). J Bus Econ Stat 1:292-298. doi:10.2307/1391660
+    .. [2] Hadidi N, Feghhi E et al. (2026). Nat Commun. doi:10.1038/s41467-026-72253-7
+    """
+    check_option("target", target, TARGETS)
+    check_positive("n_bootstraps", n_bootstraps)
+    if n_bootstraps < 2:
+        raise ValueError(f"n_bootstraps={n_bootstraps} gives no variance. Give at least 2.")
+    check_type("features", features, Mapping, "a mapping of names to DataArrays")
+    seed = rng if isinstance(rng, int) else None
+    if rng is None:
+        seed = int(np.random.SeedSequence().entropy % 2**63)
+    generator = np.random.default_rng(seed if seed is not None else rng)
+    dim = _find_dim(responses)
+    data = _check_data(responses, nuisance or {}, dim)
+    folds, rule = choose_folds(
+        responses,
+        split=split,
+        n_folds=n_folds,
+        gap=gap,
+        groups=groups,
+        allow_leakage=allow_leakage,
+        rng=generator,
+    )
+    ceiling = None
+    if dim == "time" and len(data.participants) >= 3:
+        ceiling = compute_ceiling(responses, target=target, folds=folds)
+    if target == "group":
+        data = _average(data)
+    rungs, layers = {}, {}
+    if oasm:
+        rungs[OASM] = [make_oasm(data.y.shape[1], sigma=s, groups=groups) for s in SIGMAS]
+        layers[OASM] = [f"sigma {s}" for s in SIGMAS]
+    rungs |= {name: _check_features(name, x, responses, dim) for name, x in features.items()}
+    layers |= {name: _get_layers(name, x) for name, x in features.items()}
+    orders = _make_orders(responses, data.y.shape[1], rule, n_null, generator)
+    ladder = Ladder(
+        models=(NUISANCE, *rungs),
+        rungs=tuple(rungs.values()),
+        scale=tuple(name != OASM for name in rungs),
+        folds=folds,
+        n_inner=n_inner,
+        gap=rule["gap"],
+        groups=groups,
+        alphas=tuple(alphas),
+        orders=orders,
+        filtered=_find_filter(responses, orders, generator),
+    )
+    people = list(zip(data.y, data.nuisance, strict=True))
+    fits = map_threads(
+        lambda one: fit_person(ladder, *one), people, label="participants", progress=progress
+    )
+    params = {
+        **rule,
+        "order": responses.attrs["order"],
+        "target": target,
+        "n_inner": n_inner,
+        "alphas": list(alphas),
+        "n_bootstraps": n_bootstraps,
+        "seed": seed,
+        "nuisance": list(nuisance or {}),
+        "highpass": responses.attrs.get("highpass"),
+        "tr": responses.attrs.get("tr"),
+        "n_samples": data.y.shape[1],
+        "n_people": responses.sizes["participant"],
+        "contrasts": [list(c) for c in _check_contrasts(contrasts, ladder.models)],
+        "dataset": responses.attrs.get("dataset", ""),
+    }
+    return summarise(
+        ladder, fits, data.y, ceiling, layers, params, data.participants, data.regions, generator
+    )
+
+
+def _find_dim(responses: xr.DataArray) -> str:
+    check_type("responses", responses, xr.DataArray, "a DataArray (participant, time, region)")
+    dim = "trial" if "trial" in responses.dims else "time"
+    missing = {"participant", dim, "region"} ^ set(responses.dims)
+    if missing:
+        raise ValueError(
+            f"responses has dims {responses.dims}. Give (participant, time, region), or trial in "
+            "the place of time; a single participant or region is a dim of size 1 "
+            "(responses.expand_dims)."
+        )
+    return dim
+
+
+def _check_data(responses: xr.DataArray, nuisance: Mapping[str, xr.DataArray], dim: str) -> _Data:
+    y = responses.transpose("participant", dim, "region").to_numpy().astype(np.float64)
+    participants = [str(p) for p in responses["participant"].to_numpy()]
+    regions = [str(r) for r in responses["region"].to_numpy()]
+    bad = ~np.isfinite(y).all(axis=1) | (np.ptp(np.nan_to_num(y), axis=1) == 0)
+    if bad.any():
+        p, r = np.argwhere(bad)[0]
+        raise ValueError(
+            f"responses of participant {participants[p]!r} in region {regions[r]!r} are constant "
+            f"or not all known ({bad.sum()} such series). Leave them out: "
+            f"responses.drop_sel(participant={participants[p]!r})."
+        )
+    y = (y - y.mean(axis=1, keepdims=True)) / y.std(axis=1, keepdims=True)
+    columns: list[list[np.ndarray]] = [[] for _ in participants]
+    for name, z in nuisance.items():
+        _check_aligned(f"nuisance[{name!r}]", z, responses, dim)
+        if "participant" in z.dims:
+            z = z.sel(participant=responses["participant"])
+        for p, own in enumerate(columns):
+            one = z.isel(participant=p) if "participant" in z.dims else z
+            own.append(one.transpose(dim, ...).to_numpy().reshape(y.shape[1], -1))
+    joined = [np.hstack(own) if own else None for own in columns]
+    return _Data(y, joined, participants, regions)
+
+
+def _average(data: _Data) -> _Data:
+    known = [z for z in data.nuisance if z is not None]
+    mean = np.mean(known, axis=0) if known else None
+    return _Data(data.y.mean(axis=0, keepdims=True), [mean], ["group mean"], data.regions)
+
+
+def _check_aligned(name: str, x: xr.DataArray, responses: xr.DataArray, dim: str) -> None:
+    """Raise unless `x` has the samples and the filter of the responses."""
+    check_type(name, x, xr.DataArray, f"a DataArray with dim {dim}")
+    n = responses.sizes[dim]
+    if dim not in x.dims or x.sizes[dim] != n:
+        has = f"{x.sizes[dim]} samples" if dim in x.dims else f"dims {x.dims}"
+        raise ValueError(f"{name} has {has}, responses have {n} along {dim}. Align them first.")
+    theirs, ours = (a[dim].to_numpy() if dim in a.coords else np.arange(n) for a in (responses, x))
+    if not np.array_equal(theirs, ours):
+        first = int(np.argmax(theirs != ours))
+        raise ValueError(
+            f"{name} and responses are not the same samples: {dim} {ours[first]} against "
+            f"{theirs[first]} at position {first}. Align them first."
+        )
+    filters = [a.attrs.get("highpass") for a in (responses, x)]
+    if filters[0] != filters[1]:
+        raise ValueError(
+            f"responses are high-pass filtered at {filters[0]} s, {name} at {filters[1]} s. Filter "
+            "both alike: netphys.brain.prepare."
+        )
+    if not np.isfinite(x.to_numpy()).all():
+        raise ValueError(f"{name} holds NaN or infinite values. Fill or leave out those samples.")
+
+
+def _check_features(
+    name: str, x: xr.DataArray, responses: xr.DataArray, dim: str
+) -> list[np.ndarray]:
+    """Return the feature sets of one rung, one array (sample, unit) per layer."""
+    if name in (NUISANCE, OASM):
+        raise ValueError(f"features: {name!r} is the name of a control. Choose another.")
+    _check_aligned(f"features[{name!r}]", x, responses, dim)
+    if "layer" not in x.dims:
+        x = x.expand_dims("layer")
+    return list(x.transpose("layer", dim, "unit").to_numpy())
+
+
+def _get_layers(name: str, x: xr.DataArray) -> list[str]:
+    labels = x["layer"].to_numpy() if "layer" in x.coords else [name]
+    return [str(v) for v in np.atleast_1d(labels)]
+
+
+def _check_contrasts(
+    contrasts: Sequence[tuple[str, str]] | None, models: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    if contrasts is None:
+        rungs = [m for m in models if m != OASM]
+        return [(b, a) for a, b in pairwise(rungs)]
+    for pair in contrasts:
+        for name in pair:
+            check_option("contrasts", name, models)
+    return [tuple(pair) for pair in contrasts]
+
+
+def _find_filter(
+    responses: xr.DataArray, orders: np.ndarray, rng: np.random.Generator
+) -> Filtered | None:
+    """Return what the responses' high-pass filter took out; None if they were not filtered."""
+    cutoff, n = responses.attrs.get("highpass"), orders.shape[1]
+    if cutoff is None:
+        return None
+    k = make_drift(n, tr=responses.attrs["tr"], cutoff=cutoff).shape[1] - 1
+    cosines = make_cosines(n, 2 * k + 1)
+    signs = rng.choice([-1.0, 1.0], size=(len(orders), k))
+    return Filtered(cosines[:, 1 : k + 1], cosines[:, k + 1 :], signs)
+
+
+def _make_orders(
+    responses: xr.DataArray, n: int, rule: dict, n_null: int | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Return orders of the samples under the null hypothesis, (n_draws, n)."""
+    check_type("n_null", n_null, (int, type(None)), "a number of draws, or None")
+    if n_null == 0:
+        return np.empty((0, n), int)
+    if responses.attrs["order"] == "iid":
+        return make_permutations(n, n_null or 999, rng=rng)
+    shifts = make_shifts(n, min_shift=max(1, rule["gap"]))
+    if n_null is not None and n_null < len(shifts):
+        shifts = shifts[np.linspace(0, len(shifts) - 1, n_null).round().astype(int)]
+    return (np.arange(n) - shifts[:, None]) % n
