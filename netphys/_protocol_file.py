@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from netphys._check import check_option, check_positive, check_type, suggest
-from netphys._options import INITS, NONFINITE, STORE_DTYPES, WEIGHT_DTYPES
+from netphys._options import (
+    ANALYSES,
+    FACTORS,
+    INITS,
+    METHODS,
+    METRICS,
+    NONFINITE,
+    STORE_DTYPES,
+    TARGETS,
+    WEIGHT_DTYPES,
+)
 from netphys._shipped import protocol_path
 from netphys._toml_lines import KeyPath, key_lines
 
@@ -75,10 +85,10 @@ class Document:
         for name in table:
             if name not in checks:
                 _fail_unknown(self, (*path, name))
-        required = REQUIRED.get(str(path[0]))
-        if required is not None and required not in table:
-            key = (*path, required)
-            self.fail(key, f"{_dotted(key)} is missing. Give it a value.")
+        for required in REQUIRED.get(str(path[0]), ()):
+            if required not in table:
+                key = (*path, required)
+                self.fail(key, f"{_dotted(key)} is missing. Give it a value.")
         return {k: self._checked((*path, k), value, checks[k]) for k, value in table.items()}
 
     def _checked(self, key: KeyPath, value: object, check: Check) -> object:
@@ -180,11 +190,11 @@ def _apply(document: Document, override: str) -> None:
     value = _toml_value(text.strip())
     if top == "schema":
         document.fail(key, "schema says how the file is written and cannot be overridden.")
-    if top == "twins" and (len(key) == 2 or value != []):
-        document.fail(key, "twins cannot be overridden, only left out: twins=[].")
+    if top in LISTS and (len(key) == 2 or value != []):
+        document.fail(key, f"{top} cannot be overridden, only left out: {top}=[].")
     if len(key) == 2:
         as_table(document, (top,), document.content.setdefault(top, {}))[key[1]] = value
-    elif top in KEYS and top != "twins":
+    elif top in KEYS and top not in LISTS:
         keys = ", ".join(f"{top}.{k}" for k in sorted(KEYS[top]))
         document.fail(key, f"{top} is a table. Override one of its keys: {keys}.")
     else:
@@ -207,7 +217,7 @@ def _dotted(key: KeyPath) -> str:
 def _fail_unknown(document: Document, key: KeyPath) -> NoReturn:
     table = str(key[0]) if len(key) > 1 else ""
     allowed = tuple(KEYS.get(table, ())) if table else TOP_KEYS
-    title = {"": "a protocol", "twins": "[[twins]]"}.get(table, f"[{table}]")
+    title = {"": "a protocol", **{name: f"[[{name}]]" for name in LISTS}}.get(table, f"[{table}]")
     homes = [f"[{home}]" for home, keys in KEYS.items() if home and key[-1] in keys]
     hint = suggest(key[-1], allowed)
     if not hint and homes:
@@ -246,6 +256,32 @@ def _seed(name: str, value: object) -> object:
     return value
 
 
+def _seeds(name: str, value: object) -> object:
+    check_type(name, value, list, "a list of seeds, such as [0, 1, 2]")
+    if not value or len(set(map(repr, value))) < len(value):
+        raise ValueError(f"{name}={value!r} is empty or repeats a seed. Give different seeds.")
+    return tuple(_seed(f"{name}[{n}]", seed) for n, seed in enumerate(value))
+
+
+def _whole(name: str, value: object) -> object:
+    check_type(name, value, int, "a whole number of at least 0")
+    if value < 0:
+        raise ValueError(f"{name}={value!r} is negative. Give a whole number of at least 0.")
+    return value
+
+
+def _options(*allowed: str) -> Check:
+    def check(name: str, value: object) -> object:
+        check_type(name, value, list, f"a list of some of {', '.join(map(repr, allowed))}")
+        if not value:
+            raise ValueError(f"{name}=[] is empty. Give some of {', '.join(map(repr, allowed))}.")
+        for n, item in enumerate(value):
+            check_option(f"{name}[{n}]", item, allowed)
+        return tuple(value)
+
+    return check
+
+
 def _option(*allowed: str) -> Check:
     def check(name: str, value: object) -> object:
         check_option(name, value, allowed)
@@ -277,7 +313,7 @@ def _sites(name: str, value: object) -> object:
 _INIT = _option(*INITS)
 
 KEYS: dict[str, dict[str, Check]] = {
-    "": {"title": _text, "description": _text},
+    "": {"title": _text, "description": _text, "question": _text},
     "subject": {
         "name": _filled,
         "init": _INIT,
@@ -288,13 +324,39 @@ KEYS: dict[str, dict[str, Check]] = {
         "trust_remote_code": _flag,
     },
     "twins": {"name": _stem, "init": _INIT, "seed": _seed},
-    "stimuli": {"source": _filled},
+    "others": {
+        "name": _stem,
+        "subject": _filled,
+        "init": _INIT,
+        "seeds": _seeds,
+        "sites": _sites,
+    },
+    "stimuli": {"source": _filled, "context_words": _whole},
     "record": {
         "sites": _sites,
         "dtype": _option(*STORE_DTYPES),
         "batch_size": _count,
         "nonfinite": _option(*NONFINITE),
     },
+    "match": {
+        "dataset": _filled,
+        "analysis": _option(*ANALYSES),
+        "sites": _sites,
+        "metric": _option(*METRICS),
+        "method": _option(*METHODS),
+        "targets": _options(*TARGETS),
+        "generalize": _options(*FACTORS),
+        "n_null": _whole,
+        "n_bootstraps": _count,
+        "seed": _seed,
+    },
 }
-REQUIRED = {"subject": "name", "twins": "name", "stimuli": "source"}
+REQUIRED = {
+    "subject": ("name",),
+    "twins": ("name",),
+    "others": ("name", "subject"),
+    "stimuli": ("source",),
+    "match": ("dataset", "analysis"),
+}
+LISTS = ("twins", "others")  # arrays of tables
 TOP_KEYS = ("schema", *KEYS[""], *(name for name in KEYS if name))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 
 from netphys._version import explain_missing, read_version
 
+SUBJECT_HELP = "Hugging Face id, folder, or builtin: and a name, such as builtin:language"
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong command line or protocol."
 
 
@@ -70,16 +72,23 @@ def _stop_on_sigterm() -> Iterator[None]:
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="netphys",
-        description="Record trained networks as a neuroscientist records a brain.",
+        description="Record trained networks as a neuroscientist records a brain, and match them.",
         epilog=EPILOG,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    _add_recording(commands)
+    _add_matching(commands)
+    _add_looking(commands)
+    return parser
+
+
+def _add_recording(commands: argparse._SubParsersAction) -> None:
     run = commands.add_parser("run", help="run a protocol", epilog=EPILOG)
     run.add_argument("protocol", help="a TOML file, or the name of a shipped protocol")
-    run.add_argument("--out", metavar="DIR", help="folder for the sessions (results/<protocol>)")
+    run.add_argument("--out", metavar="DIR", help="folder for all files (results/<protocol>)")
     run.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -87,12 +96,13 @@ def _make_parser() -> argparse.ArgumentParser:
         default=[],
         help="change one key of the protocol",
     )
-    run.add_argument("--overwrite", action="store_true", help="record anew over existing sessions")
+    run.add_argument("--overwrite", action="store_true", help="do all anew over existing files")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
+    run.add_argument("--json", action="store_true", help="results as JSON")
     run.set_defaults(function=_run)
 
     record = commands.add_parser("record", help="record one subject into one file", epilog=EPILOG)
-    record.add_argument("subject", help="Hugging Face id, folder, or builtin:language")
+    record.add_argument("subject", help=SUBJECT_HELP)
     record.add_argument("stimuli", help="tab-separated file, or builtin:sentences")
     record.add_argument("file", help="session file to make (.nwb)")
     record.add_argument(
@@ -114,8 +124,12 @@ def _make_parser() -> argparse.ArgumentParser:
     record.add_argument("--quiet", action="store_true", help="no progress bar")
     record.set_defaults(function=_record)
 
+
+def _add_looking(commands: argparse._SubParsersAction) -> None:
     sites = commands.add_parser("sites", help="list where a subject can be recorded", epilog=EPILOG)
-    sites.add_argument("subject", help="Hugging Face id, folder, or builtin:language")
+    sites.add_argument("subject", help=SUBJECT_HELP)
+    sites.add_argument("--init", default="trained", help="trained, random or shuffled")
+    sites.add_argument("--seed", type=int, default=0, help="seed of an untrained twin (0)")
     sites.add_argument("--all", action="store_true", help="every module, not only standard sites")
     sites.add_argument("--json", action="store_true", help="as JSON")
     sites.set_defaults(function=_sites)
@@ -131,7 +145,34 @@ def _make_parser() -> argparse.ArgumentParser:
     check.add_argument("target", help="a protocol (.toml or shipped name) or a session file (.nwb)")
     check.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="as for run")
     check.set_defaults(function=_check)
-    return parser
+
+
+def _add_matching(commands: argparse._SubParsersAction) -> None:
+    fetch = commands.add_parser(
+        "fetch", help="download a brain dataset from its origin, verified", epilog=EPILOG
+    )
+    fetch.add_argument("dataset", nargs="?", help="its name; left out: list all datasets")
+    fetch.add_argument("--folder", metavar="DIR", help="where to put it (the user's cache)")
+    fetch.add_argument("--quiet", action="store_true", help="no progress bar")
+    fetch.set_defaults(function=_fetch)
+
+    compare = commands.add_parser(
+        "compare", help="match one session with brain data", epilog=EPILOG
+    )
+    compare.add_argument("session", help="session file over the dataset's stimuli (.nwb)")
+    compare.add_argument("dataset", help="name of a brain dataset")
+    compare.add_argument("--twin", metavar="FILE", help="session of the untrained twin")
+    compare.add_argument("--sites", nargs="+", help="kinds or sites to match (embed resid, or all)")
+    compare.add_argument("--seed", type=int, default=0, help="seed of all draws (0)")
+    compare.add_argument("--quiet", action="store_true", help="no progress bar")
+    compare.add_argument("--json", action="store_true", help="as JSON")
+    compare.set_defaults(function=_compare)
+
+    report = commands.add_parser(
+        "report", help="write the report of a folder that run made once more", epilog=EPILOG
+    )
+    report.add_argument("folder", help="folder with sessions and results")
+    report.set_defaults(function=_report)
 
 
 class _Version(argparse.Action):
@@ -146,12 +187,79 @@ def _run(args: argparse.Namespace) -> int:
     protocol = load_protocol(args.protocol, overrides=args.set)
     from netphys.run import get_folder, run_protocol
 
-    sessions = run_protocol(
-        protocol, out=args.out, overwrite=args.overwrite, progress=not args.quiet
-    )
-    for session in sessions.values():
+    study = run_protocol(protocol, out=args.out, overwrite=args.overwrite, progress=not args.quiet)
+    folder = get_folder(protocol, args.out).resolve()
+    if args.json:
+        print(json.dumps(_to_dict(study.results) | {"folder": str(folder)}))
+        return 0
+    for session in study.sessions.values():
         print(session.summary(), end="\n\n")
-    print(f"Output: {get_folder(protocol, args.out).resolve()}")
+    for name, result in study.results.items():
+        print(f"== {name}\n{result.summary()}", end="\n\n")
+    print(f"Output: {folder}")
+    if study.report is not None:
+        print(f"Report: {study.report.resolve()}")
+    return 0
+
+
+def _to_dict(results: dict) -> dict:
+    """Return results as JSON-ready values: the summary's text, all numbers, the options."""
+    return {
+        name: {
+            "kind": type(result).__name__,
+            "summary": result.summary(),
+            "data": _clean(result.data.to_dict()),
+            "stats": _clean(result.stats.to_dict()),
+            "params": dict(result.params),
+        }
+        for name, result in results.items()
+    }
+
+
+def _clean(value: object) -> object:
+    """Replace NaN, which JSON does not have, by null."""
+    if isinstance(value, dict):
+        return {str(k): _clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from netphys.brain.datasets import describe_dataset, fetch_dataset, list_datasets
+
+    if args.dataset is None:
+        print(list_datasets().to_string())
+        return 0
+    print(describe_dataset(args.dataset))
+    path = fetch_dataset(args.dataset, folder=args.folder, progress=not args.quiet)
+    print(f"Output: {path.resolve()}")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from netphys.study.single import compare_session
+
+    results = compare_session(
+        args.session,
+        args.dataset,
+        twin=args.twin,
+        sites=args.sites,
+        seed=args.seed,
+        progress=not args.quiet,
+    )
+    if args.json:
+        print(json.dumps(_to_dict(results)))
+        return 0
+    for name, result in results.items():
+        print(f"== {name}\n{result.summary()}", end="\n\n")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from netphys.study.single import renew_report
+
+    print(f"Report: {renew_report(args.folder).resolve()}")
     return 0
 
 
@@ -186,7 +294,8 @@ def _record(args: argparse.Namespace) -> int:
 def _sites(args: argparse.Namespace) -> int:
     from netphys.recording.subject import load_subject
 
-    table = load_subject(args.subject).sites(all_modules=args.all)
+    subject = load_subject(args.subject, init=args.init, seed=args.seed)
+    table = subject.sites(all_modules=args.all)
     if args.json:
         print(table.reset_index().to_json(orient="records"))
     else:

@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from netphys._check import check_type
-from netphys._options import SUBJECT
+from netphys._options import ISOLATED, SUBJECT
 from netphys._protocol_file import SCHEMA, Document, ProtocolError, read_document
 from netphys._toml_lines import KeyPath
 
 __all__ = [
+    "MatchTable",
+    "OtherTable",
     "Protocol",
     "ProtocolError",
     "RecordTable",
@@ -22,6 +24,7 @@ __all__ = [
     "SubjectTable",
     "TwinTable",
     "load_protocol",
+    "make_protocol",
 ]
 
 
@@ -76,16 +79,52 @@ class TwinTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherTable:
+    """One table ``[[others]]``: another network, or several seeds of one, shown the same stimuli.
+
+    Parameters
+    ----------
+    name : str
+        File stem of its session; with several seeds each adds ``-<seed>``.
+    subject : str
+        Hugging Face id, folder (absolute once loaded) or ``builtin:`` name.
+    init : {"trained", "random", "shuffled"}
+        Weights: as stored, drawn anew, or shuffled.
+    seeds : tuple of int
+        Seeds of a random or shuffled network; more than one makes a cohort.
+    sites : tuple of str
+        Where it is recorded; as the subject if left out.
+    """
+
+    name: str
+    subject: str
+    init: str = "trained"
+    seeds: tuple[int, ...] = (0,)
+    sites: tuple[str, ...] = ()
+
+    @property
+    def session_names(self) -> dict[str, int]:
+        """Name of the session of every seed."""
+        if len(self.seeds) == 1:
+            return {self.name: self.seeds[0]}
+        return {f"{self.name}-{seed}": seed for seed in self.seeds}
+
+
+@dataclass(frozen=True, kw_only=True)
 class StimuliTable:
     """The table ``[stimuli]``: what is shown.
 
     Parameters
     ----------
     source : str
-        Path of a TSV file (absolute once loaded) or ``builtin:`` name.
+        Path of a TSV file (absolute once loaded), ``builtin:`` name or ``dataset:`` name: the
+        stimuli of a brain dataset.
+    context_words : int or None
+        Preceding words that each word of a dataset is shown with; None leaves it to the dataset.
     """
 
     source: str
+    context_words: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +150,46 @@ class RecordTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MatchTable:
+    """The table ``[match]``: which brain data the sessions are compared with, and how.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of a brain dataset.
+    analysis : {"rsa", "encoding"}
+        Compare geometries, or predict responses.
+    sites : tuple of str
+        Sites that are matched, in order of depth.
+    metric : {"correlation", "euclidean", "cosine"}
+        Dissimilarity of activity patterns (RSA).
+    method : {"pearson", "spearman", "rho-a", "cosine"}
+        Similarity of RDMs (RSA).
+    targets : tuple of str
+        What is predicted: each "participant", the mean of the "group" (encoding).
+    generalize : tuple of str
+        What is resampled for intervals: "stimuli", "participants" (RSA).
+    n_null : int or None
+        Draws under the null hypothesis; None leaves it to the analysis, 0 leaves it out.
+    n_bootstraps : int
+        Bootstrap draws.
+    seed : int
+        Seed of all draws.
+    """
+
+    dataset: str
+    analysis: str
+    sites: tuple[str, ...] = ("embed", "resid")
+    metric: str = "correlation"
+    method: str = "spearman"
+    targets: tuple[str, ...] = ("participant",)
+    generalize: tuple[str, ...] = ("stimuli",)
+    n_null: int | None = None
+    n_bootstraps: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Protocol:
     """What a TOML protocol says, checked and with every default filled in.
 
@@ -118,16 +197,20 @@ class Protocol:
     ----------
     schema : int
         Version of the protocol format.
-    title, description : str
-        Words for people.
+    title, description, question : str
+        Words for people; the question heads the report.
     subject : SubjectTable
         Which network is recorded.
     twins : tuple of TwinTable
         Controls recorded on the same stimuli.
+    others : tuple of OtherTable
+        Other networks shown the same stimuli.
     stimuli : StimuliTable
         What is shown.
     record : RecordTable
         Where and how it is recorded.
+    match : MatchTable or None
+        Which brain data the sessions are compared with; None: they are only recorded.
     path : Path or None
         The file that the protocol was read from; not part of the JSON.
     """
@@ -135,10 +218,13 @@ class Protocol:
     schema: int = SCHEMA
     title: str = ""
     description: str = ""
+    question: str = ""
     subject: SubjectTable
     twins: tuple[TwinTable, ...] = ()
+    others: tuple[OtherTable, ...] = ()
     stimuli: StimuliTable
     record: RecordTable = field(default_factory=RecordTable)
+    match: MatchTable | None = None
     path: Path | None = field(default=None, compare=False)
     _written: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -156,6 +242,8 @@ class Protocol:
         for table, key in (("subject", "name"), ("stimuli", "source")):
             value = content[table][key]
             content[table][key] = self._written.get(value, value)
+        for other in content["others"]:
+            other["subject"] = self._written.get(other["subject"], other["subject"])
         return json.dumps(content, sort_keys=True, indent=2, ensure_ascii=False)
 
 
@@ -200,15 +288,48 @@ def load_protocol(source: str | os.PathLike[str], *, overrides: Iterable[str] = 
     for table, key in (("subject", "name"), ("stimuli", "source")):
         tables[table][key] = _absolute(document, (table, key), tables[table][key], written)
     subject = SubjectTable(**tables["subject"])
+    twins = _build_twins(document, subject)
     return Protocol(
         **words,
         subject=subject,
-        twins=_build_twins(document, subject),
+        twins=twins,
         stimuli=StimuliTable(**tables["stimuli"]),
+        others=_build_others(document, twins, written),
         record=RecordTable(**tables["record"]),
+        match=_build_match(document),
         path=document.path,
         _written=written,
     )
+
+
+def make_protocol(content: str) -> Protocol:
+    """Make a protocol from its JSON, such as a result carries.
+
+    Parameters
+    ----------
+    content : str
+        What `Protocol.to_json` returned.
+
+    Returns
+    -------
+    protocol : Protocol
+        Equal to the one that was written, paths as they were written.
+    """
+    tables = json.loads(content)
+    match = tables.pop("match")
+    return Protocol(
+        subject=SubjectTable(**tables.pop("subject")),
+        twins=tuple(TwinTable(**t) for t in tables.pop("twins")),
+        others=tuple(OtherTable(**_to_tuples(t)) for t in tables.pop("others")),
+        stimuli=StimuliTable(**tables.pop("stimuli")),
+        record=RecordTable(**_to_tuples(tables.pop("record"))),
+        match=None if match is None else MatchTable(**_to_tuples(match)),
+        **tables,
+    )
+
+
+def _to_tuples(table: dict[str, object]) -> dict[str, object]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
 def _build_twins(document: Document, subject: SubjectTable) -> tuple[TwinTable, ...]:
@@ -216,9 +337,9 @@ def _build_twins(document: Document, subject: SubjectTable) -> tuple[TwinTable, 
     for n, table in enumerate(document.tables("twins")):
         twin = TwinTable(**table)
         place = f"twins[{n}].name={twin.name!r}"
-        if twin.name.casefold() == SUBJECT:
+        if twin.name.casefold() in (SUBJECT, ISOLATED):
             document.fail(
-                ("twins", n, "name"), f"{place} is the name of the main session. Choose another."
+                ("twins", n, "name"), f"{place} is the name of another session. Choose another."
             )
         if twin.name.casefold() in {t.name.casefold() for t in twins}:
             document.fail(
@@ -235,16 +356,40 @@ def _build_twins(document: Document, subject: SubjectTable) -> tuple[TwinTable, 
     return tuple(twins)
 
 
+def _build_others(
+    document: Document, twins: tuple[TwinTable, ...], written: dict[str, str]
+) -> tuple[OtherTable, ...]:
+    others: list[OtherTable] = []
+    taken = {SUBJECT, ISOLATED, *(t.name.casefold() for t in twins)}
+    for n, table in enumerate(document.tables("others")):
+        table["subject"] = _absolute(document, ("others", n, "subject"), table["subject"], written)
+        other = OtherTable(**table)
+        for name in other.session_names:
+            if name.casefold() in taken:
+                document.fail(
+                    ("others", n, "name"),
+                    f"others[{n}].name={other.name!r} names the session {name!r}, which there is "
+                    "already (letter case does not count). Choose another.",
+                )
+            taken.add(name.casefold())
+        others.append(other)
+    return tuple(others)
+
+
+def _build_match(document: Document) -> MatchTable | None:
+    return MatchTable(**document.table("match")) if "match" in document.content else None
+
+
 def _weights(network: SubjectTable | TwinTable) -> tuple[str, int]:
     return (network.init, 0 if network.init == "trained" else network.seed)
 
 
 def _absolute(document: Document, key: KeyPath, value: str, written: dict[str, str]) -> str:
     """Return `value` with a relative path made absolute; `written` gets what the file says."""
-    if key == ("subject", "name"):
+    if key[-1] in ("name", "subject"):
         relative = re.match(r"\.\.?(?:[/\\]|$)", value) is not None
     else:
-        relative = not value.startswith("builtin:")
+        relative = not value.startswith(("builtin:", "dataset:"))
     if not relative:
         return value
     place = str((document.folder_of(key) / value).resolve())

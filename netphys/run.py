@@ -1,4 +1,4 @@
-"""Run a protocol: record its subject and its twins on the same stimuli."""
+"""Run a protocol: record its subjects, match them to brain data, write the report."""
 
 from __future__ import annotations
 
@@ -6,14 +6,36 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from netphys._check import check_type
-from netphys._options import SUBJECT
+from netphys._options import ISOLATED, SUBJECT
+from netphys.data.result import Result
 from netphys.data.session import Session
 from netphys.data.stimuli import Stimuli, load_stimuli
 from netphys.protocol import Protocol
 from netphys.recording.record import record
 from netphys.recording.subject import Subject, load_subject
+
+DATASET = "dataset:"
+
+
+class Study(NamedTuple):
+    """What running a protocol gives.
+
+    Attributes
+    ----------
+    sessions : dict of str to Session
+        "subject" first, then twins and others by their names.
+    results : dict of str to Result
+        What the match with brain data gave; empty without a table ``[match]``.
+    report : Path or None
+        The HTML report; None without a table ``[match]``.
+    """
+
+    sessions: dict[str, Session]
+    results: dict[str, Result]
+    report: Path | None
 
 
 def run_protocol(
@@ -22,54 +44,120 @@ def run_protocol(
     out: str | os.PathLike | None = None,
     overwrite: bool = False,
     progress: bool = True,
-) -> dict[str, Session]:
-    """Record what a protocol says, one session file per subject.
+) -> Study:
+    """Do what a protocol says: one session file per subject, then results and report.
 
-    Running it again is safe: finished sessions are kept as they are, unfinished ones go on where
-    they stopped, and a session that was made in another way raises.
+    Running it again is safe: finished sessions and results are kept as they are, unfinished
+    sessions go on where they stopped, and a session that was made in another way raises.
 
     Parameters
     ----------
     protocol : Protocol
         From `load_protocol`.
     out : path-like, optional
-        Folder of the sessions; ``results/<name of the protocol>`` if left out.
+        Folder of the files; ``results/<name of the protocol>`` if left out.
     overwrite : bool
-        Record anew over existing sessions.
+        Do everything anew over what is there.
     progress : bool
         Show progress bars.
 
     Returns
     -------
-    sessions : dict of str to Session
-        "subject" first, then every twin by its name.
+    study : Study
+        Sessions, results, and where the report is.
 
     Raises
     ------
     ValueError
-        If the protocol names an unknown subject, site or stimulus set.
+        If the protocol names an unknown subject, site, stimulus set or dataset.
+    FileNotFoundError
+        If a dataset that it needs is not on this machine.
     """
     check_type("protocol", protocol, Protocol, "what load_protocol returns")
     folder = get_folder(protocol, out)
-    stimuli = load_stimuli(protocol.stimuli.source)
-    resolved = json.loads(protocol.to_json())
+    _check_dataset(protocol)
+    sessions = _record_all(protocol, folder, overwrite, progress)
+    if protocol.match is None:
+        return Study(sessions, {}, None)
+    from netphys.study import find_results, save_report_of
+
+    results = find_results(protocol, sessions, folder, overwrite=overwrite, progress=progress)
+    return Study(sessions, results, save_report_of(protocol, sessions, results, folder))
+
+
+def _record_all(
+    protocol: Protocol, folder: Path, overwrite: bool, progress: bool
+) -> dict[str, Session]:
+    """Record every subject of a protocol; each is in memory only while it is recorded."""
+    stimuli, resolved = load_shown(protocol), json.loads(protocol.to_json())
+    others = {name: o.sites for o in protocol.others for name in o.session_names}
     sessions = {}
     for name, subject in make_subjects(protocol):
-        sessions[name] = record(
-            subject,
-            stimuli,
-            folder / f"{name}.nwb",
-            sites=protocol.record.sites,
-            dtype=protocol.record.dtype,
-            batch_size=protocol.record.batch_size,
-            nonfinite=protocol.record.nonfinite,
-            resume=not overwrite,
-            overwrite=overwrite,
-            progress=progress,
-            protocol=resolved,
-        )
+        shown = {name: stimuli}
+        if name == SUBJECT and _needs_isolated(protocol):
+            shown[ISOLATED] = load_shown(protocol, context_words=0)
+        for label, set_shown in shown.items():
+            sessions[label] = record(
+                subject,
+                set_shown,
+                folder / f"{label}.nwb",
+                sites=others.get(name) or protocol.record.sites,
+                dtype=protocol.record.dtype,
+                batch_size=protocol.record.batch_size,
+                nonfinite=protocol.record.nonfinite,
+                resume=not overwrite,
+                overwrite=overwrite,
+                progress=progress,
+                protocol=resolved,
+            )
         del subject  # before the next one is loaded
     return sessions
+
+
+def load_shown(protocol: Protocol, *, context_words: int | None = None) -> Stimuli:
+    """Load the stimuli of a protocol.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        From `load_protocol`.
+    context_words : int, optional
+        In place of what the protocol says; 0: each word form alone.
+
+    Returns
+    -------
+    stimuli : Stimuli
+        A file's, a shipped set, or those of a brain dataset.
+    """
+    table = protocol.stimuli
+    words = table.context_words if context_words is None else context_words
+    options = {} if words is None else {"context_words": words}
+    if table.source.startswith(DATASET):
+        from netphys.brain.datasets import load_brain_stimuli
+
+        return load_brain_stimuli(table.source.removeprefix(DATASET), **options)
+    if options:
+        raise ValueError(
+            f"stimuli.context_words={words} is for the words of a dataset, not for "
+            f"{table.source!r}. Give a column `context` in the table instead."
+        )
+    return load_stimuli(table.source)
+
+
+def _needs_isolated(protocol: Protocol) -> bool:
+    """Whether the subject is also shown each word alone: the control of an encoding study."""
+    match, shown = protocol.match, protocol.stimuli
+    words = match is not None and match.analysis == "encoding"
+    return words and shown.source.startswith(DATASET) and shown.context_words != 0
+
+
+def _check_dataset(protocol: Protocol) -> None:
+    """Raise before anything is recorded if the brain data are not there or do not fit."""
+    if protocol.match is None:
+        return
+    from netphys.study import check_match
+
+    check_match(protocol)
 
 
 def get_folder(protocol: Protocol, out: str | os.PathLike | None) -> Path:
@@ -93,7 +181,7 @@ def get_folder(protocol: Protocol, out: str | os.PathLike | None) -> Path:
 
 
 def make_subjects(protocol: Protocol) -> Iterator[tuple[str, Subject]]:
-    """Load the subject of a protocol, then its twins, one after the other.
+    """Load the subject of a protocol, then its twins and others, one after the other.
 
     Parameters
     ----------
@@ -103,7 +191,7 @@ def make_subjects(protocol: Protocol) -> Iterator[tuple[str, Subject]]:
     Yields
     ------
     name : str
-        "subject", or the name of the twin.
+        Name of its session: "subject", a twin's or another's.
     subject : Subject
         Loaded when it is asked for, so that only one is in memory.
     """
@@ -122,6 +210,9 @@ def make_subjects(protocol: Protocol) -> Iterator[tuple[str, Subject]]:
                 trust_remote_code=own.trust_remote_code,
             ),
         )
+    for other in protocol.others:
+        for name, seed in other.session_names.items():
+            yield name, load_subject(other.subject, init=other.init, seed=seed, device=own.device)
 
 
 def check_protocol(protocol: Protocol) -> tuple[Subject, Stimuli, list[str]]:
@@ -149,7 +240,8 @@ def check_protocol(protocol: Protocol) -> tuple[Subject, Stimuli, list[str]]:
     from netphys.recording.present import present
     from netphys.recording.sites import select_sites
 
-    stimuli = load_stimuli(protocol.stimuli.source)
+    _check_dataset(protocol)
+    stimuli = load_shown(protocol)
     _, subject = next(make_subjects(protocol))
     present(subject, stimuli)
     return subject, stimuli, [s.name for s in select_sites(subject.model, protocol.record.sites)]

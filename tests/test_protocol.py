@@ -79,6 +79,7 @@ def test_load_protocol_fills_in_every_default(write):
         "schema": 1,
         "title": "",
         "description": "",
+        "question": "",
         "subject": {
             "name": "builtin:language",
             "init": "trained",
@@ -89,8 +90,10 @@ def test_load_protocol_fills_in_every_default(write):
             "trust_remote_code": False,
         },
         "twins": [],
-        "stimuli": {"source": "builtin:sentences"},
+        "others": [],
+        "stimuli": {"source": "builtin:sentences", "context_words": None},
         "record": {"sites": ["resid"], "dtype": "native", "batch_size": 8, "nonfinite": "raise"},
+        "match": None,
     }
 
 
@@ -220,7 +223,8 @@ BAD_FILES = {
     "unknown table": (
         change("[record]", "[recrod]"),
         r"^p\.toml, line 25: recrod is not a key\. Did you mean 'record'\? "
-        r"Keys of a protocol: description, record, schema, stimuli, subject, title, twins\.$",
+        r"Keys of a protocol: description, match, others, question, record, schema, stimuli, "
+        r"subject, title, twins\.$",
     ),
     "key of another table": (
         change("device", "batch_size"),
@@ -354,7 +358,7 @@ BAD_FILES = {
     ),
     "twin named like the main session": (
         change('name = "twin-2_b"', 'name = "Subject"'),
-        r"^p\.toml, line 20: twins\[1\]\.name='Subject' is the name of the main session\.",
+        r"^p\.toml, line 20: twins\[1\]\.name='Subject' is the name of another session\.",
     ),
     "twin name no file name": (
         change('name = "twin-2_b"', 'name = "../x"'),
