@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from netphys._version import explain_missing, read_version
 
 if TYPE_CHECKING:
+    from netphys.analysis.rsa import compute_rdm
     from netphys.data.session import Session, open_session
     from netphys.data.stimuli import Stimuli, load_stimuli
     from netphys.protocol import Protocol, load_protocol
@@ -23,6 +24,7 @@ __all__ = [
     "Session",
     "Stimuli",
     "Subject",
+    "compute_rdm",
     "load_protocol",
     "load_stimuli",
     "load_subject",
@@ -36,6 +38,7 @@ _HOMES = {
     "Session": "netphys.data.session",
     "Stimuli": "netphys.data.stimuli",
     "Subject": "netphys.recording.subject",
+    "compute_rdm": "netphys.analysis.rsa",
     "load_protocol": "netphys.protocol",
     "load_stimuli": "netphys.data.stimuli",
     "load_subject": "netphys.recording.subject",

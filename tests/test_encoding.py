@@ -239,7 +239,10 @@ def constant(x, responses):
 
 
 BAD = {
-    "constant region": (constant, "participant 'p2' in region 'b' are constant .*drop_sel"),
+    "constant region": (
+        constant,
+        "responses of participant=p2, region=b cannot be used: constant .*drop_sel",
+    ),
     "no order": (
         lambda x, r: ({"m": x}, r.assign_attrs(order=None), {}),
         r"responses.attrs\['order'\]=None",

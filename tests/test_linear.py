@@ -138,8 +138,8 @@ def test_drift_keeps_training_rows_from_telling_what_a_filter_made_of_test_rows(
     kernel = off @ make_oasm(n, sigma=4.0) @ off
     train, test = make_folds(n, n_folds=5, gap=20)[2]
     r = {}
-    for name, given in (("leaks", None), ("clean", drift[:, 1:])):
-        guess = predict_ridge(kernel, y, train=train, test=test, alphas=[100.0], drift=given)[0]
+    for name, slow in (("leaks", None), ("clean", drift[:, 1:])):
+        guess = predict_ridge(kernel, y, train=train, test=test, alphas=[100.0], drift=slow)[0]
         pairs = zip(guess.T, y[test].T, strict=True)
         r[name] = np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs])
     assert r["leaks"] > 0.04

@@ -15,6 +15,7 @@ from netphys.brain._ladder import Filtered, Ladder, fit_person, summarise
 from netphys.brain.ceiling import compute_ceiling
 from netphys.brain.encoding_result import Encoding
 from netphys.brain.oasm import SIGMAS, make_oasm
+from netphys.brain.responses import check_responses
 from netphys.brain.splits import choose_folds
 from netphys.core.hemodynamics import make_cosines, make_drift
 from netphys.core.linear import ALPHAS
@@ -126,6 +127,13 @@ def fit_encoding(
         seed = int(np.random.SeedSequence().entropy % 2**63)
     generator = np.random.default_rng(seed if seed is not None else rng)
     dim = _find_dim(responses)
+    flaws = check_responses(responses, groups=groups)
+    if flaws:
+        where, why = next(iter(flaws.items()))
+        raise ValueError(
+            f"responses of {where} cannot be used: {why} ({len(flaws)} such series). Leave them "
+            "out, for example responses.drop_sel(participant=[...]) or (region=[...])."
+        )
     data = _check_data(responses, nuisance or {}, dim)
     folds, rule = choose_folds(
         responses,
@@ -202,14 +210,6 @@ def _check_data(responses: xr.DataArray, nuisance: Mapping[str, xr.DataArray], d
     y = responses.transpose("participant", dim, "region").to_numpy().astype(np.float64)
     participants = [str(p) for p in responses["participant"].to_numpy()]
     regions = [str(r) for r in responses["region"].to_numpy()]
-    bad = ~np.isfinite(y).all(axis=1) | (np.ptp(np.nan_to_num(y), axis=1) == 0)
-    if bad.any():
-        p, r = np.argwhere(bad)[0]
-        raise ValueError(
-            f"responses of participant {participants[p]!r} in region {regions[r]!r} are constant "
-            f"or not all known ({bad.sum()} such series). Leave them out: "
-            f"responses.drop_sel(participant={participants[p]!r})."
-        )
     y = (y - y.mean(axis=1, keepdims=True)) / y.std(axis=1, keepdims=True)
     columns: list[list[np.ndarray]] = [[] for _ in participants]
     for name, z in nuisance.items():

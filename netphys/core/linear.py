@@ -280,8 +280,10 @@ def _make_design(
     z = np.ones((n, 1)) if nuisance is None else _add_intercept(nuisance)
     if drift is None:
         return z[train], z[test]
+    # centred on the training rows, so that the intercept stays the level of the prediction
+    slow = drift[train] - drift[train].mean(axis=0)
     nothing = np.zeros((len(test), drift.shape[1]))
-    return np.hstack([z, drift])[train], np.hstack([z[test], nothing])
+    return np.hstack([z[train], slow]), np.hstack([z[test], nothing])
 
 
 def _add_intercept(nuisance: np.ndarray) -> np.ndarray:
