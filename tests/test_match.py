@@ -226,7 +226,7 @@ def test_ordered_brain_data_may_not_be_called_iid(world):
     model, brain, _ = world
     timed = RDM(brain.data, brain.stats, None, brain.params, {"order": "ordered"})
     assert match_rdms(model, timed, n_permutations=99).params["order"] == "ordered"
-    with pytest.raises(ValueError, match="order='iid', but the brain data are ordered in time"):
+    with pytest.raises(ValueError, match="order='iid', but the data are ordered in time"):
         match_rdms(model, timed, order="iid")
 
 

@@ -69,9 +69,12 @@ def test_adjust_p_leaves_out_what_is_unknown():
 
 
 def test_combine_variances_by_hand():
-    assert combine_variances(1.0, 2.0, 4.0) == 2.0  # 2 (1 + 2) - 4
-    assert combine_variances(1.0, 2.0, 5.5) == 2.0  # 0.5 is below the larger single one
-    assert combine_variances(3.0, 3.0, 4.0) == 4.0  # 8 is above both together
+    many = (10**9, 10**9)  # n / (n - 1) = 1: 2 (first + second) - both
+    assert combine_variances(1.0, 2.0, 3.5, sizes=many) == pytest.approx(2.5)
+    assert combine_variances(1.0, 2.0, 5.5, sizes=many) == pytest.approx(2.0)  # the larger one
+    assert combine_variances(3.0, 3.0, 4.0, sizes=many) == pytest.approx(4.0)  # both together
+    # a = 2, b = 1.5: 2 + 3 - 3 (3.5 - 3) = 3.5
+    assert combine_variances(1.0, 2.0, 3.5, sizes=(2, 3)) == pytest.approx(3.5)
 
 
 def test_make_interval_is_students():
@@ -89,7 +92,8 @@ def test_combined_interval_covers_when_both_factors_vary():
         columns = make_weights(n_columns, 400, rng=rng) / n_columns
         first, second = rows @ table.mean(axis=1), columns @ table.mean(axis=0)
         both = np.einsum("dr,dc,rc->d", rows, columns, table)
-        variance = combine_variances(first.var(), second.var(), both.var())
+        sizes = (n_rows, n_columns)
+        variance = combine_variances(first.var(), second.var(), both.var(), sizes=sizes)
         low, high = make_interval(table.mean(), variance, n=min(n_rows, n_columns))
         hits += low <= 0 <= high
     assert hits / 300 > 0.93

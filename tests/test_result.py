@@ -173,3 +173,11 @@ def test_every_result_cites_entries_of_the_table():
         pending += kind.__subclasses__()
         found |= set(kind.citations)
     assert found <= set(ENTRIES) and "nili2014" in found
+
+
+def test_load_notices_a_changed_value(tmp_path):
+    path = make_result().save(tmp_path / "r.nc")
+    with h5py.File(path, "r+") as file:
+        file["stats/p"][0, 0] = 9.0
+    with pytest.raises(ValueError, match="is damaged: its values are not those that were saved"):
+        Result.load(path)

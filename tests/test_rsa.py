@@ -482,3 +482,18 @@ def test_ceiling_of_human_it():
     ceiling = compute_rsa_ceiling(rdm)
     np.testing.assert_allclose(ceiling, [0.37231325, 0.66572090], atol=1e-7)
     np.testing.assert_allclose(ceiling, [0.377, 0.672], atol=0.01)
+
+
+def test_order_that_the_rdms_declare_is_kept_and_not_overruled():
+    import xarray as xr
+
+    n = 80
+    lag = np.abs(np.subtract.outer(np.arange(n), np.arange(n))).astype(float)
+    dims, labels = ("condition", "condition_2"), [f"t{i}" for i in range(n)]
+    coords = {"condition": labels, "condition_2": labels}
+    stored = xr.DataArray(lag, dims=dims, coords=coords, attrs={"order": "ordered"})
+    timed = to_rdm(stored)
+    result = compare_rdms(timed, to_rdm(lag, conditions=labels), n_permutations=99, rng=0)
+    assert result.params["order"] == "ordered"
+    with pytest.raises(ValueError, match="order='iid', but the data are ordered in time"):
+        compare_rdms(timed, timed, order="iid")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from netphys._check import check_type
+from netphys._check import check_option, check_type
 from netphys.analysis._pairs import compute_null, make_orders, remove_lags
 from netphys.analysis.rdm import PAIR, RDM
 
@@ -105,6 +105,20 @@ def open_rng(rng: int | np.random.Generator | None) -> tuple[np.random.Generator
         rng = int(np.random.SeedSequence().generate_state(1)[0])
     check_type("rng", rng, (int, np.integer), "a whole number, a numpy Generator, or None")
     return np.random.default_rng(rng), int(rng)
+
+
+def find_order(order: str | None, *rdms: RDM) -> str:
+    """Return how conditions were sampled; what RDMs say of themselves is not overruled to iid."""
+    said = [rdm.provenance.get("order") for rdm in rdms]
+    if order is None:
+        return "ordered" if "ordered" in said else "iid"
+    check_option("order", order, ORDERS)
+    if order == "iid" and "ordered" in said:
+        raise ValueError(
+            "order='iid', but the data are ordered in time: permuting their labels makes any slow "
+            "change significant. Leave order out, or give 'ordered'."
+        )
+    return order
 
 
 def check_draws(name: str, value: object) -> None:

@@ -12,11 +12,11 @@ from scipy.stats import rankdata
 from netphys._check import check_option, check_type
 from netphys.analysis._align import (
     NAMES,
-    ORDERS,
     align_rdms,
     check_draws,
     describe_draws,
     draw_null_rows,
+    find_order,
     open_rng,
     prepare_test,
     stack_pairs,
@@ -202,7 +202,7 @@ def compare_rdms(
     b: RDM,
     *,
     method: str = "spearman",
-    order: str = "iid",
+    order: str | None = None,
     n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
 ) -> Comparison:
@@ -217,7 +217,7 @@ def compare_rdms(
     order : str
         How conditions were sampled: "iid" (labels are permuted for the null) or "ordered" (in time,
         as `a` lists them: labels are shifted circularly, since permuting them makes any two slow
-        series significant).
+        series significant). Left out: what the RDMs say of themselves, else "iid".
     n_permutations : int
         Draws under the null hypothesis; 0: none.
     rng : int, Generator or None
@@ -231,7 +231,8 @@ def compare_rdms(
     Raises
     ------
     ValueError
-        If conditions differ, fewer than four are left, or both RDMs have a dim of the same name.
+        If conditions differ, fewer than four are left, both RDMs have a dim of the same name, or
+        ordered ones are declared iid.
 
     Notes
     -----
@@ -256,7 +257,7 @@ def compare_rdms(
     check_type("a", a, RDM, "an RDM")
     check_type("b", b, RDM, "an RDM")
     check_option("method", method, METHODS)
-    check_option("order", order, ORDERS)
+    order = find_order(order, a, b)
     check_draws("n_permutations", n_permutations)
     if shared := set(a.extra_dims) & set(b.extra_dims):
         raise ValueError(

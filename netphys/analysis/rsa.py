@@ -187,7 +187,8 @@ def to_rdm(
     Parameters
     ----------
     values : DataArray or ndarray
-        A DataArray with dims (condition, condition_2, ...); or an array (*dims, condition,
+        A DataArray with dims (condition, condition_2, ...), whose attribute `order` ("iid" or
+        "ordered") is kept; or an array (*dims, condition,
         condition_2) of square matrices or (*dims, pair) of their upper triangles, row by row.
     conditions : sequence of str, optional
         Labels of the conditions; for a DataArray left out: its coordinate `condition`.
@@ -234,9 +235,10 @@ def to_rdm(
     labels = [str(c) for c in conditions]
     matrices = _make_square(np.asarray(array, np.float64), labels, len(dims))
     facts = {"metric": metric, "source": "stored"}
+    order = values.attrs.get("order") if isinstance(values, xr.DataArray) else None
     data = _label(matrices, labels, list(dims), kept, metric)
     data.attrs["units"] = units
-    return RDM(data, params=facts)
+    return RDM(data, params=facts, provenance={"order": order} if order else {})
 
 
 # ---------------------------------------------------------------------- parts

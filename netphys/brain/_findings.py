@@ -25,6 +25,11 @@ class Findings:
 
     def __init__(self, mean: np.ndarray):
         self.by_layer: dict[str, np.ndarray] = {"mean": mean}
+        if not np.isfinite(mean).any(axis=0).all():
+            raise ValueError(
+                "no candidate could be scored: the dissimilarities of every layer are constant. "
+                "Check the recorded activations."
+            )
         self.best = np.argmax(np.where(np.isfinite(mean), mean, -np.inf), axis=0)
 
     def test(self, statistic: np.ndarray, null: np.ndarray | None) -> None:
@@ -121,16 +126,14 @@ def draw_scores(
 def _get_variance(full: np.ndarray, draws: Draws, pick: Callable, n: int) -> np.ndarray:
     """Return the variance (layer, region) of the mean over participants of `full`.
 
-    A bootstrap variance is too small by (n - 1) / n; each factor is scaled by its own number.
+    A bootstrap variance is too small by (n - 1) / n.
     """
-    by_stimuli = n / (n - 1)
-    stimuli = _compute_variance(pick(draws.stimuli)) * by_stimuli
+    stimuli = _compute_variance(pick(draws.stimuli))
     if draws.both is None:
-        return stimuli
-    by_people = full.shape[1] / (full.shape[1] - 1)
-    people = _compute_variance(np.einsum("lpr,dp->dlr", full, draws.people)) * by_people
-    both = _compute_variance(pick(draws.both)) * by_stimuli * by_people
-    return combine_variances(stimuli, people, both)
+        return stimuli * n / (n - 1)
+    people = _compute_variance(np.einsum("lpr,dp->dlr", full, draws.people))
+    both = _compute_variance(pick(draws.both))
+    return combine_variances(stimuli, people, both, sizes=(n, full.shape[1]))
 
 
 def _compute_variance(x: np.ndarray) -> np.ndarray:

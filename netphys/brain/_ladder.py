@@ -236,9 +236,9 @@ def _add_means(
     ):
         blocks, people, both = (d.var(axis=0, ddof=1) for d in drawn)
         if n_units[1] < MIN_PARTICIPANTS:
-            variance, n = blocks, n_units[0]
+            variance, n = blocks * n_units[0] / (n_units[0] - 1), n_units[0]
         else:
-            variance, n = combine_variances(blocks, people, both), min(n_units)
+            variance, n = combine_variances(blocks, people, both, sizes=n_units), min(n_units)
         interval = make_interval(value, variance, n=n)
         stats[name] = ((*dims, "region"), value[..., :-1])
         stats[f"{name}_interval"] = ((*dims, "region", "bound"), interval[..., :-1, :])

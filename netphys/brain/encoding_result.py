@@ -48,7 +48,8 @@ class Encoding(Result):
         Returns
         -------
         table : DataFrame
-            Averaged over regions and participants, indexed by model.
+            Averaged over regions and participants, indexed by model. `shifted` is the mean gain
+            under the null hypothesis: below 0, because features that carry nothing cost something.
         """
         s, nuisance = self.stats, self.models[0]
         bounds = s["overall_mean_interval"]
@@ -59,6 +60,7 @@ class Encoding(Result):
                 "upper": bounds.sel(bound="upper"),
                 "r concatenated": s["concatenated"].mean(("participant", "region")),
                 "above nuisance": s["overall_difference"].sel(model_2=nuisance),
+                "shifted": self._compute_null_gain(),
                 "p": s.get("overall_p", np.nan),
             },
             index=pd.Index(self.models, name="model"),
@@ -68,6 +70,13 @@ class Encoding(Result):
             upper = float(s["ceiling"].sel(bound="upper").mean(dims))
             table["r / ceiling"] = table["r"] / upper if upper >= 0.05 else np.nan
         return table
+
+    def _compute_null_gain(self) -> np.ndarray:
+        """Return every model's mean gain over the nuisance under the null hypothesis."""
+        if self.null is None:
+            return np.full(len(self.models), np.nan)
+        gain = self.null.mean(("draw", "region")).to_numpy()
+        return np.where(np.arange(len(gain)) == 0, np.nan, gain)
 
     def to_contrasts(self) -> pd.DataFrame:
         """Return one row per contrast: paired difference of two models with its interval.

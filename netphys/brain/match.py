@@ -15,10 +15,10 @@ import xarray as xr
 from netphys._check import check_option, check_type
 from netphys.analysis._align import (
     NAMES,
-    ORDERS,
     align_rdms,
     check_draws,
     draw_null_rows,
+    find_order,
     open_rng,
     prepare_test,
 )
@@ -99,8 +99,8 @@ def match_rdms(
     check_option("method", method, METHODS)
     check_draws("n_permutations", n_permutations)
     check_draws("n_bootstraps", n_bootstraps)
-    order, generalize = _find_order(order, brain), _check_factors(generalize)
     named = name_models(models)
+    order, generalize = find_order(order, brain, *named.values()), _check_factors(generalize)
     twins = name_twins(twin, named)
     aligned, left_out = align_rdms(
         {
@@ -163,20 +163,6 @@ def match_rdms(
 
 
 # ---------------------------------------------------------------------- what may be claimed
-def _find_order(order: str | None, brain: RDM) -> str:
-    """Return how the stimuli were sampled; what the data say may not be overruled to iid."""
-    said = brain.provenance.get("order")
-    if order is None:
-        return said if said in ORDERS else "iid"
-    check_option("order", order, ORDERS)
-    if order == "iid" and said == "ordered":
-        raise ValueError(
-            "order='iid', but the brain data are ordered in time: permuting their labels makes any "
-            "slow change significant. Leave order out, or give 'ordered'."
-        )
-    return order
-
-
 def _check_factors(generalize: Sequence[str]) -> list[str]:
     factors = [generalize] if isinstance(generalize, str) else list(generalize)
     for factor in factors:

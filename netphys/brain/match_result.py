@@ -281,4 +281,6 @@ def _show_interval(at: xr.Dataset, name: str) -> str:
 
 
 def _show_p(p: xr.DataArray) -> str:
+    if not np.isfinite(float(p)):
+        return "p unknown"
     return f"p = {float(p):.3f}" if float(p) >= 0.001 else "p < 0.001"

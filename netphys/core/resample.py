@@ -161,7 +161,9 @@ def adjust_p(p: np.ndarray, *, method: str = "bh") -> np.ndarray:
     return adjusted
 
 
-def combine_variances(first: np.ndarray, second: np.ndarray, both: np.ndarray) -> np.ndarray:
+def combine_variances(
+    first: np.ndarray, second: np.ndarray, both: np.ndarray, *, sizes: tuple[int, int]
+) -> np.ndarray:
     """Combine bootstrap variances of two crossed factors (stimuli or blocks, and participants).
 
     Resampling both factors at once counts the measurement noise three times; the correction takes
@@ -173,18 +175,24 @@ def combine_variances(first: np.ndarray, second: np.ndarray, both: np.ndarray) -
         Variance of the statistic over draws of one factor alone.
     both : ndarray, shape (...)
         Variance when both are drawn together.
+    sizes : tuple of int
+        How many things each factor has; a bootstrap variance is too small by (n - 1) / n.
 
     Returns
     -------
     variance : ndarray, shape (...)
-        2 (first + second) - both, at least the larger of the two and at most `both`.
+        With a and b the factors n / (n - 1): a first + b second - a b (both - first - second), at
+        least the larger of a first and b second, and at most `both`.
 
     References
     ----------
     .. [1] Schütt HH et al. (2023). eLife 12:e82566. doi:10.7554/eLife.82566
     """
-    lower = np.maximum(first, second)
-    return np.clip(2 * (np.asarray(first) + second) - both, lower, np.maximum(both, lower))
+    a, b = (n / (n - 1) for n in sizes)
+    first, second, both = (np.asarray(v, np.float64) for v in (first, second, both))
+    noise = a * b * (both - first - second)
+    lower = np.maximum(a * first, b * second)
+    return np.clip(a * first + b * second - noise, lower, np.maximum(both, lower))
 
 
 def make_interval(

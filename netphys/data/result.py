@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -167,6 +168,7 @@ class Result:
             "name": str(self.data.name or ""),
             "params": json.dumps(dict(self.params)),
             "provenance": json.dumps(dict(self.provenance)),
+            "sha256": self._compute_digest(),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + ".part")
@@ -199,7 +201,7 @@ class Result:
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file holds no result, or one of another class.
+            If the file holds no result, or one of another class, or is damaged.
         """
         check_type("path", path, (str, os.PathLike), "the path of a result file")
         path = Path(path).expanduser()
@@ -209,7 +211,9 @@ class Result:
             with xr.open_datatree(path, engine="h5netcdf", decode_timedelta=False) as file:
                 tree = file.load()
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a result file of netphys ({error}).") from error
+            raise ValueError(
+                f"{path} is not a result file of netphys, or it is cut short. Make it again."
+            ) from error
         made_as, version = tree.attrs.get("netphys_result"), tree.attrs.get("format", FORMAT)
         if made_as is None:
             raise ValueError(f"{path} holds no result of netphys. Give a file that save() made.")
@@ -225,7 +229,26 @@ class Result:
         data = parts["data"]["data"].rename(tree.attrs["name"] or None)
         null = parts["null"]["null"] if "null" in parts else None
         params, origin = (json.loads(tree.attrs[k]) for k in ("params", "provenance"))
-        return cls(data, parts.get("stats", xr.Dataset()), null, params, origin)
+        result = cls(data, parts.get("stats", xr.Dataset()), null, params, origin)
+        if result._compute_digest() != tree.attrs.get("sha256"):
+            raise ValueError(f"{path} is damaged: its values are not those that were saved.")
+        return result
+
+    def _compute_digest(self) -> str:
+        """Return the SHA-256 of all values, with their names, types and dims."""
+        digest = hashlib.sha256(json.dumps([self.params, self.provenance], sort_keys=True).encode())
+        parts = [self.data.rename("data").to_dataset(), self.stats]
+        parts += [] if self.null is None else [self.null.rename("null").to_dataset()]
+        for part in parts:
+            for name in sorted(map(str, part.variables)):
+                values = np.ascontiguousarray(part[name].to_numpy())
+                text = values.dtype.kind not in "biufc"
+                kind = "text" if text else values.dtype.str
+                digest.update(f"{name} {kind} {part[name].dims} {values.shape}".encode())
+                digest.update(
+                    "\0".join(map(str, values.ravel())).encode() if text else values.tobytes()
+                )
+        return digest.hexdigest()
 
     def __repr__(self) -> str:
         return self.summary()

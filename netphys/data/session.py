@@ -308,7 +308,7 @@ class Session:
             )
         coords = {c: ("trial", table[c].to_numpy()) for c in table.columns}
         coords |= {c: data[c] for c in data.coords if data[c].dims == ("unit",)}
-        coords["trial"] = table["stimulus_index"].to_numpy()
+        coords |= {"trial": table["stimulus_index"].to_numpy(), "site": data.name}
         attrs = data.attrs | {"pool": how}
         return xr.DataArray(values, coords, ("trial", "unit"), name=data.name, attrs=attrs)
 
