@@ -33,21 +33,25 @@ def fetch_files(entry: Entry, folder: Path, *, progress: bool) -> None:
     total = sum(file.n_bytes for file in missing)
     show = progress and bool(missing)
     bar = tqdm(total=total, unit="B", unit_scale=True, desc=entry.name, disable=not show)
-    with bar, _staging(folder) as stage, _quiet(pooch):
-        _write_note(entry, folder, stage)
-        for file in missing:
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(_download(pooch, entry, file, stage), target)
-            bar.update(file.n_bytes)
+    try:
+        with bar, _staging(folder) as stage, _quiet(pooch):
+            for file in missing:
+                arrived, target = _download(pooch, file, stage), folder / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(arrived, target)
+                _write_note(entry, folder, stage)
+                bar.update(file.n_bytes)
+    finally:
+        with contextlib.suppress(OSError):  # not empty: something has arrived
+            folder.rmdir()
     logger.info("%d files fetched, all %d are in %s.", len(missing), len(entry.files), folder)
 
 
-def _download(pooch: ModuleType, entry: Entry, file: DataFile, stage: Path) -> Path:
+def _download(pooch: ModuleType, file: DataFile, stage: Path) -> Path:
     """Return one downloaded and verified file in the staging folder."""
     from requests import exceptions
 
-    again = f"What has arrived is kept: `netphys fetch {entry.name}` goes on from there."
+    again = "What has arrived is kept, and fetching again goes on from there."
     try:
         path = pooch.retrieve(
             file.url,

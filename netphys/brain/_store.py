@@ -49,7 +49,8 @@ def find_folder(entry: Entry) -> Path:
             return folder
     folder = find_cache() / entry.name
     if not folder.is_dir():
-        raise FileNotFoundError(_explain_missing(entry, f"is not on this machine ({folder})"))
+        places = f"{folder}, nor in {VARIABLE}={given}" if given else str(folder)
+        raise FileNotFoundError(_explain_missing(entry, f"is not on this machine ({places})"))
     return folder
 
 
@@ -75,7 +76,9 @@ def compute_digest(entry: Entry, paths: Iterable[str]) -> str:
 def _read(entry: Entry, folder: Path, file: DataFile) -> bytes:
     path = folder / file.path
     if not path.is_file():
-        raise FileNotFoundError(_explain_missing(entry, f"is incomplete: {path} is missing"))
+        given = os.environ.get(VARIABLE)
+        into = given if given and folder == Path(given).expanduser() / entry.name else None
+        raise FileNotFoundError(_explain_missing(entry, f"is incomplete: {path} is missing", into))
     content = path.read_bytes()
     if not _matches(content, file):
         again = (
@@ -95,10 +98,11 @@ def _matches(content: bytes, file: DataFile) -> bool:
     return hashlib.sha256(content).hexdigest() == file.sha256
 
 
-def _explain_missing(entry: Entry, what: str) -> str:
+def _explain_missing(entry: Entry, what: str, into: str | None = None) -> str:
     if entry.shipped:
         return f"data set {entry.name!r} {what}. Install netphys again."
+    folder = f" --folder {into}" if into else ""
     return (
         f"data set {entry.name!r} {what}. To download it ({entry.n_bytes / 1e6:.1f} MB): netphys "
-        f"fetch {entry.name}. Licence: {entry.licence}."
+        f"fetch {entry.name}{folder}. Licence: {entry.licence}."
     )
