@@ -25,6 +25,7 @@ from netphys._shipped import protocol_path
 from netphys._toml_lines import KeyPath, key_lines
 
 SCHEMA = 1
+MIN_DRAWS = 19  # fewer cannot give a p below .05
 
 # A check gets the full key and the value; it returns the value to keep or raises.
 Check = Callable[[str, object], object]
@@ -270,6 +271,17 @@ def _whole(name: str, value: object) -> object:
     return value
 
 
+def _draws(least: int) -> Check:
+    def check(name: str, value: object) -> object:
+        what = f"a whole number of at least {MIN_DRAWS}" + (", or 0 for none" if not least else "")
+        check_type(name, value, int, what)
+        if value < MIN_DRAWS and (value != 0 or least):
+            raise ValueError(f"{name}={value} is too small for p or intervals at 5 %. Give {what}.")
+        return value
+
+    return check
+
+
 def _options(*allowed: str) -> Check:
     def check(name: str, value: object) -> object:
         check_type(name, value, list, f"a list of some of {', '.join(map(repr, allowed))}")
@@ -277,6 +289,8 @@ def _options(*allowed: str) -> Check:
             raise ValueError(f"{name}=[] is empty. Give some of {', '.join(map(repr, allowed))}.")
         for n, item in enumerate(value):
             check_option(f"{name}[{n}]", item, allowed)
+            if item in value[:n]:
+                raise ValueError(f"{name}[{n}]={item!r} is listed twice. Name each once.")
         return tuple(value)
 
     return check
@@ -346,8 +360,8 @@ KEYS: dict[str, dict[str, Check]] = {
         "method": _option(*METHODS),
         "targets": _options(*TARGETS),
         "generalize": _options(*FACTORS),
-        "n_null": _whole,
-        "n_bootstraps": _count,
+        "n_null": _draws(0),
+        "n_bootstraps": _draws(MIN_DRAWS),
         "seed": _seed,
     },
 }

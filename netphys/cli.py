@@ -194,12 +194,17 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     for session in study.sessions.values():
         print(session.summary(), end="\n\n")
-    for name, result in study.results.items():
-        print(f"== {name}\n{result.summary()}", end="\n\n")
+    _show_results(study.results)
     print(f"Output: {folder}")
     if study.report is not None:
         print(f"Report: {study.report.resolve()}")
     return 0
+
+
+def _show_results(results: dict) -> None:
+    for name, result in results.items():
+        note = " (in place of a twin: the best layer of each network)" if name == "controls" else ""
+        print(f"== {name}{note}\n{result.summary()}", end="\n\n")
 
 
 def _to_dict(results: dict) -> dict:
@@ -229,7 +234,7 @@ def _fetch(args: argparse.Namespace) -> int:
     from netphys.brain.datasets import describe_dataset, fetch_dataset, list_datasets
 
     if args.dataset is None:
-        print(list_datasets().to_string())
+        print(list_datasets()[["title", "megabytes", "licence"]].to_string())
         return 0
     print(describe_dataset(args.dataset))
     path = fetch_dataset(args.dataset, folder=args.folder, progress=not args.quiet)
@@ -251,8 +256,7 @@ def _compare(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_to_dict(results)))
         return 0
-    for name, result in results.items():
-        print(f"== {name}\n{result.summary()}", end="\n\n")
+    _show_results(results)
     return 0
 
 

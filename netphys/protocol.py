@@ -134,7 +134,8 @@ class RecordTable:
     Parameters
     ----------
     sites : tuple of str
-        Site kinds, module paths or patterns of them.
+        Site kinds, module paths or patterns of them; in a file that leaves them out, those of
+        ``[match]``, else "resid".
     dtype : {"native", "float32", "float16", "bfloat16"}
         Stored precision; ``native`` stores what the network computes.
     batch_size : int
@@ -170,9 +171,10 @@ class MatchTable:
     generalize : tuple of str
         What is resampled for intervals: "stimuli", "participants" (RSA).
     n_null : int or None
-        Draws under the null hypothesis; None leaves it to the analysis, 0 leaves it out.
+        Draws under the null hypothesis, at least 19; None leaves it to the analysis, 0 leaves it
+        out.
     n_bootstraps : int
-        Bootstrap draws.
+        Bootstrap draws, at least 19.
     seed : int
         Seed of all draws.
     """
@@ -257,7 +259,7 @@ def load_protocol(source: str | os.PathLike[str], *, overrides: Iterable[str] = 
     overrides : iterable of str
         Changes such as ``"record.batch_size=4"``, applied in order. The value is read as TOML, else
         taken as a string. Relative paths among them start at the working directory, those in the
-        file at its folder. Twins can only be left out: ``"twins=[]"``.
+        file at its folder. Twins and others can only be left out: ``"twins=[]"``.
 
     Returns
     -------
@@ -285,6 +287,9 @@ def load_protocol(source: str | os.PathLike[str], *, overrides: Iterable[str] = 
     document = read_document(source, overrides)
     words, written = document.words(), {}
     tables = {name: document.table(name) for name in ("subject", "stimuli", "record")}
+    match = _build_match(document)
+    if match is not None:
+        tables["record"].setdefault("sites", match.sites)
     for table, key in (("subject", "name"), ("stimuli", "source")):
         tables[table][key] = _absolute(document, (table, key), tables[table][key], written)
     subject = SubjectTable(**tables["subject"])
@@ -296,7 +301,7 @@ def load_protocol(source: str | os.PathLike[str], *, overrides: Iterable[str] = 
         stimuli=StimuliTable(**tables["stimuli"]),
         others=_build_others(document, twins, written),
         record=RecordTable(**tables["record"]),
-        match=_build_match(document),
+        match=match,
         path=document.path,
         _written=written,
     )
@@ -364,11 +369,17 @@ def _build_others(
     for n, table in enumerate(document.tables("others")):
         table["subject"] = _absolute(document, ("others", n, "subject"), table["subject"], written)
         other = OtherTable(**table)
-        for name in other.session_names:
+        if other.init == "trained" and len(other.seeds) > 1:
+            document.fail(
+                ("others", n, "seeds"),
+                f"others[{n}].seeds={list(other.seeds)} are seeds of random or shuffled weights; "
+                "trained ones are the same for all. Leave seeds out, or choose another init.",
+            )
+        for name in dict.fromkeys([other.name, *other.session_names]):
             if name.casefold() in taken:
                 document.fail(
                     ("others", n, "name"),
-                    f"others[{n}].name={other.name!r} names the session {name!r}, which there is "
+                    f"others[{n}].name={other.name!r} needs the name {name!r}, which is taken "
                     "already (letter case does not count). Choose another.",
                 )
             taken.add(name.casefold())

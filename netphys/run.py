@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from netphys._check import check_type
+from netphys._check import check_type, suggest
 from netphys._options import ISOLATED, SUBJECT
 from netphys.data.result import Result
 from netphys.data.session import Session
@@ -75,8 +77,9 @@ def run_protocol(
     """
     check_type("protocol", protocol, Protocol, "what load_protocol returns")
     folder = get_folder(protocol, out)
-    _check_dataset(protocol)
-    sessions = _record_all(protocol, folder, overwrite, progress)
+    stimuli = load_shown(protocol)
+    _check_dataset(protocol, stimuli)
+    sessions = _record_all(protocol, stimuli, folder, overwrite, progress)
     if protocol.match is None:
         return Study(sessions, {}, None)
     from netphys.study import find_results, save_report_of
@@ -86,22 +89,23 @@ def run_protocol(
 
 
 def _record_all(
-    protocol: Protocol, folder: Path, overwrite: bool, progress: bool
+    protocol: Protocol, stimuli: Stimuli, folder: Path, overwrite: bool, progress: bool
 ) -> dict[str, Session]:
     """Record every subject of a protocol; each is in memory only while it is recorded."""
-    stimuli, resolved = load_shown(protocol), json.loads(protocol.to_json())
-    others = {name: o.sites for o in protocol.others for name in o.session_names}
-    sessions = {}
+    resolved, sessions = json.loads(protocol.to_json()), {}
+    own_sites = {name: o.sites for o in protocol.others for name in o.session_names}
     for name, subject in make_subjects(protocol):
+        sites = own_sites.get(name) or protocol.record.sites
+        find_recorded(protocol, subject, sites)
         shown = {name: stimuli}
         if name == SUBJECT and _needs_isolated(protocol):
-            shown[ISOLATED] = load_shown(protocol, context_words=0)
+            shown[ISOLATED] = _isolate(load_shown(protocol, context_words=0))
         for label, set_shown in shown.items():
             sessions[label] = record(
                 subject,
                 set_shown,
                 folder / f"{label}.nwb",
-                sites=others.get(name) or protocol.record.sites,
+                sites=sites,
                 dtype=protocol.record.dtype,
                 batch_size=protocol.record.batch_size,
                 nonfinite=protocol.record.nonfinite,
@@ -144,6 +148,11 @@ def load_shown(protocol: Protocol, *, context_words: int | None = None) -> Stimu
     return load_stimuli(table.source)
 
 
+def _isolate(forms: Stimuli) -> Stimuli:
+    """Show every word after a space: without one, many tokenizers cut it in other tokens."""
+    return replace(forms, table=forms.table.assign(context=" "))
+
+
 def _needs_isolated(protocol: Protocol) -> bool:
     """Whether the subject is also shown each word alone: the control of an encoding study."""
     match, shown = protocol.match, protocol.stimuli
@@ -151,13 +160,51 @@ def _needs_isolated(protocol: Protocol) -> bool:
     return words and shown.source.startswith(DATASET) and shown.context_words != 0
 
 
-def _check_dataset(protocol: Protocol) -> None:
+def _check_dataset(protocol: Protocol, stimuli: Stimuli) -> None:
     """Raise before anything is recorded if the brain data are not there or do not fit."""
     if protocol.match is None:
         return
     from netphys.study import check_match
 
-    check_match(protocol)
+    check_match(protocol, stimuli)
+
+
+def find_recorded(protocol: Protocol, subject: Subject, patterns: tuple[str, ...]) -> list[str]:
+    """Find the sites of a subject that a protocol records, and those to match among them.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        From `load_protocol`.
+    subject : Subject
+        One of its networks.
+    patterns : tuple of str
+        Its ``record.sites``, or the sites of one of its ``[[others]]``.
+
+    Returns
+    -------
+    names : list of str
+        Sites in order of depth.
+
+    Raises
+    ------
+    ValueError
+        If a site is unknown, or one that is to be matched is not recorded.
+    """
+    from netphys.recording.sites import select_sites
+
+    sites = select_sites(subject.model, patterns)
+    wanted = protocol.match.sites if protocol.match and patterns == protocol.record.sites else ()
+    for n, pattern in enumerate(wanted):
+        rule = re.compile(re.escape(pattern).replace(r"\*", "[^.]*"))
+        if not any(pattern == s.kind or rule.fullmatch(s.name) for s in sites):
+            known = [*(s.name for s in sites), *(str(s.kind) for s in sites)]
+            raise ValueError(
+                f"match.sites[{n}]={pattern!r} is not among the sites that are recorded "
+                f"(record.sites={list(patterns)}).{suggest(pattern, known)} Record it too, or "
+                "leave it out."
+            )
+    return [s.name for s in sites]
 
 
 def get_folder(protocol: Protocol, out: str | os.PathLike | None) -> Path:
@@ -176,7 +223,7 @@ def get_folder(protocol: Protocol, out: str | os.PathLike | None) -> Path:
         Not made yet.
     """
     if out is not None:
-        return Path(out)
+        return Path(out).expanduser()
     return Path("results") / (protocol.path.stem if protocol.path else "protocol")
 
 
@@ -238,10 +285,16 @@ def check_protocol(protocol: Protocol) -> tuple[Subject, Stimuli, list[str]]:
         If the protocol names an unknown subject, site or stimulus set.
     """
     from netphys.recording.present import present
-    from netphys.recording.sites import select_sites
 
-    _check_dataset(protocol)
     stimuli = load_shown(protocol)
+    _check_dataset(protocol, stimuli)
     _, subject = next(make_subjects(protocol))
     present(subject, stimuli)
-    return subject, stimuli, [s.name for s in select_sites(subject.model, protocol.record.sites)]
+    names = find_recorded(protocol, subject, protocol.record.sites)
+    for other in protocol.others:
+        network = load_subject(
+            other.subject, init=other.init, seed=other.seeds[0], device=protocol.subject.device
+        )
+        present(network, stimuli)
+        find_recorded(protocol, network, other.sites or protocol.record.sites)
+    return subject, stimuli, names

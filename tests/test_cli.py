@@ -206,3 +206,180 @@ def test_interrupt_keeps_what_is_finished(number, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb", "s.tsv"]
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert main(["check", str(path)]) == 0
+
+
+# Matching, datasets, reports
+
+MATCH = """
+[match]
+dataset = "simulated"
+analysis = "rsa"
+sites = ["embed", "transformer.h.2"]
+n_null = 19
+n_bootstraps = 19
+"""
+
+
+def refuse_constant(name):
+    raise AssertionError(f"{name} is not JSON")
+
+
+def read_json(text):
+    return json.loads(text, parse_constant=refuse_constant)
+
+
+@pytest.fixture(scope="module")
+def matched(tmp_path_factory):
+    """Folder of a finished study, the protocol beside it."""
+    folder = tmp_path_factory.mktemp("matched")
+    text = PROTOCOL.format(source="builtin:sentences").replace('sites = ["resid"]\n', "")
+    (folder / "p.toml").write_text(text.replace("batch_size = 4", "batch_size = 32") + MATCH)
+    assert main(["run", str(folder / "p.toml"), "--out", str(folder / "out"), "--quiet"]) == 0
+    return folder
+
+
+def test_run_with_match_says_results_and_report(matched, capsys):
+    out = matched / "out"
+    assert main(["run", str(matched / "p.toml"), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip().splitlines()[-2:] == [
+        f"Output: {out}",
+        f"Report: {out / 'report.html'}",
+    ]
+    assert "== match\nsignal: +" in said.out and "transformer.h.2" in said.out
+    assert "Output" not in said.err and "Traceback" not in said.err
+
+
+def test_run_gives_json(matched, capsys):
+    out = matched / "out"
+    command = ["run", str(matched / "p.toml"), "--out", str(out), "--quiet", "--json"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    content = read_json(said.out)
+    assert said.err == "" and said.out.count("\n") == 1
+    assert list(content) == ["rdms", "match", "folder"] and content["folder"] == str(out)
+    match = content["match"]
+    assert match["kind"] == "RSAMatch" and match["params"]["n_participants"] == 12
+    assert set(match["data"]["dims"]) == {"layer", "region", "participant"}
+    assert match["stats"]["data_vars"]["best"]["data"][0] == "transformer.h.2"
+    assert "transformer.h.2" in match["summary"]
+
+
+def test_run_without_match_gives_json_too(protocol, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["run", str(protocol), "--out", str(out), "--quiet", "--json"]) == 0
+    assert read_json(capsys.readouterr().out) == {"folder": str(out)}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ("match.seed=-1", 2, "override 'match.seed=-1': match.seed=-1 is out of range"),
+        ("match.sede=1", 2, "Did you mean 'seed'"),
+        ("match.dataset=simulatd", 1, "Did you mean 'simulated'"),
+        ("match.analysis=encoding", 1, "Use 'rsa'"),
+        ("match.sites=['logits']", 1, "not among the sites that are recorded"),
+    ],
+)
+def test_run_says_what_does_not_match_and_leaves_nothing(
+    change, code, message, matched, tmp_path, capsys
+):
+    command = ["run", str(matched / "p.toml"), "--out", str(tmp_path / "out"), "--set", change]
+    assert main([*command, "--set", "record.sites=['embed', 'resid']"]) == code
+    said = capsys.readouterr()
+    assert said.out == "" and message in said.err and said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fetch_lists_the_datasets(capsys):
+    assert main(["fetch"]) == 0
+    said = capsys.readouterr()
+    for name in ("simulated", "alice2016", "kriegeskorte2008"):
+        assert name in said.out
+    assert said.err == ""
+
+
+def test_fetch_of_what_is_shipped_says_licence_and_place(capsys):
+    assert main(["fetch", "simulated", "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert "BSD-3-Clause" in said.out and said.err == ""
+    assert said.out.strip().splitlines()[-1].endswith("brains")
+
+
+def test_fetch_of_an_unknown_dataset_suggests_another(tmp_path, capsys):
+    assert main(["fetch", "alice2061", "--folder", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "Did you mean 'alice2016'" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_matches_one_session(matched, capsys):
+    session, twin = (str(matched / "out" / f"{n}.nwb") for n in ("subject", "untrained"))
+    assert main(["compare", session, "simulated", "--twin", twin, "--quiet"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("== rdms\n") and "above the untrained twin" in said.out
+    assert said.err == ""
+    command = ["compare", session, "simulated", "--sites", "transformer.h.2", "--seed", "4"]
+    assert main([*command, "--json", "--quiet"]) == 0
+    content = read_json(capsys.readouterr().out)
+    assert content["match"]["params"]["rng"] == 4
+    assert content["match"]["stats"]["coords"]["layer"]["data"] == ["transformer.h.2"]
+
+
+def test_compare_says_what_is_wrong(matched, tmp_path, capsys):
+    session = str(matched / "out" / "subject.nwb")
+    for command, message in (
+        ([str(tmp_path / "none.nwb"), "simulated"], "no such file"),
+        ([session, "simulatd"], "Did you mean 'simulated'"),
+        ([session, "simulated", "--sites", "embd"], "Did you mean 'embed'"),
+        ([session, "simulated", "--seed", "-1"], "seed=-1 is negative"),
+        ([session, "simulated", "--twin", str(tmp_path / "none.nwb")], "no such file"),
+    ):
+        assert main(["compare", *command]) == 1
+        said = capsys.readouterr()
+        assert said.out == "" and message in said.err and said.err.count("\n") == 1
+
+
+def test_report_is_written_again(matched, tmp_path, capsys):
+    report = matched / "out" / "report.html"
+    content = report.read_bytes()
+    report.unlink()
+    assert main(["report", str(matched / "out")]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"Report: {report}\n" and said.err == ""
+    assert report.read_bytes() == content
+    assert main(["report", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "holds no session subject.nwb" in said.err
+
+
+def test_check_of_a_shipped_protocol(capsys):
+    assert main(["check", "quickstart"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("quickstart: can be run") and "twins: untrained" in said.out
+    assert main(["check", "quickstart", "--set", "match.dataset=simulatd"]) == 1
+    assert "Did you mean 'simulated'" in capsys.readouterr().err
+
+
+def test_sites_of_an_untrained_network(capsys):
+    assert main(["sites", "builtin:resnet18", "--init", "random", "--seed", "3", "--json"]) == 0
+    rows = read_json(capsys.readouterr().out)
+    assert "encoder.stages.3.layers.1" in {r["site"] for r in rows}
+    assert main(["sites", "builtin:resnet18", "--init", "randm"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "Did you mean 'random'" in said.err
+
+
+def test_interrupted_match_says_how_to_go_on(matched, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("netphys.study.geometry.match_rdms", stop)
+    command = ["run", str(matched / "p.toml"), "--out", str(matched / "out"), "--quiet"]
+    assert main([*command, "--set", "match.seed=1"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.endswith(
+        "interrupted. The same command goes on from here.\n"
+    )
+    assert main(["compare", str(matched / "out" / "subject.nwb"), "simulated"]) == 1
+    assert capsys.readouterr().err == "\nnetphys: interrupted.\n"

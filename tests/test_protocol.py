@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from netphys._shipped import list_protocols, protocol_path, shipped_path
 from netphys._toml_lines import key_lines
-from netphys.protocol import Protocol, ProtocolError, load_protocol
+from netphys.protocol import (
+    MatchTable,
+    OtherTable,
+    Protocol,
+    ProtocolError,
+    StimuliTable,
+    load_protocol,
+    make_protocol,
+)
 
 SMALL = """\
 schema = 1
@@ -519,6 +527,347 @@ def test_overrides_leave_the_line_of_other_errors_alone(write):
         load_protocol(write(text), overrides=["record.dtype=native"])
 
 
+# Matching: others, match, question, context_words
+
+STUDY = """\
+schema = 1
+question = "Why?"
+
+[subject]
+name = "./m"
+
+[[twins]]
+name = "untrained"
+
+[[others]]
+name = "other"
+subject = "./n"
+
+[[others]]
+name = "seeds"
+subject = "builtin:resnet18"
+init = "random"
+seeds = [3, 1]
+sites = ["embed", "a.*"]
+
+[stimuli]
+source = "dataset:alice2016"
+context_words = 12
+
+[match]
+dataset = "simulated"
+analysis = "encoding"
+sites = ["resid"]
+metric = "euclidean"
+method = "rho-a"
+targets = ["group", "participant"]
+generalize = ["stimuli", "participants"]
+n_null = 0
+n_bootstraps = 19
+seed = 5
+"""
+
+
+def alter(old: str, new: str) -> str:
+    assert STUDY.count(old) == 1, old
+    return STUDY.replace(old, new)
+
+
+def test_load_protocol_keeps_every_value_of_a_study(write, tmp_path):
+    protocol = load_protocol(write(STUDY))
+    assert protocol.question == "Why?"
+    assert protocol.stimuli == StimuliTable(source="dataset:alice2016", context_words=12)
+    assert protocol.others == (
+        OtherTable(name="other", subject=str(tmp_path.resolve() / "n")),
+        OtherTable(
+            name="seeds",
+            subject="builtin:resnet18",
+            init="random",
+            seeds=(3, 1),
+            sites=("embed", "a.*"),
+        ),
+    )
+    assert [o.session_names for o in protocol.others] == [
+        {"other": 0},
+        {"seeds-3": 3, "seeds-1": 1},
+    ]
+    assert protocol.match == MatchTable(
+        dataset="simulated",
+        analysis="encoding",
+        sites=("resid",),
+        metric="euclidean",
+        method="rho-a",
+        targets=("group", "participant"),
+        generalize=("stimuli", "participants"),
+        n_null=0,
+        n_bootstraps=19,
+        seed=5,
+    )
+
+
+def test_load_protocol_fills_in_every_default_of_a_study(write):
+    text = (
+        SMALL + '[match]\ndataset = "d"\nanalysis = "rsa"\n[[others]]\nname="o"\nsubject="gpt2"\n'
+    )
+    protocol = load_protocol(write(text))
+    content = json.loads(protocol.to_json())
+    assert content["match"] == {
+        "dataset": "d",
+        "analysis": "rsa",
+        "sites": ["embed", "resid"],
+        "metric": "correlation",
+        "method": "spearman",
+        "targets": ["participant"],
+        "generalize": ["stimuli"],
+        "n_null": None,
+        "n_bootstraps": 1000,
+        "seed": 0,
+    }
+    other = {"name": "o", "subject": "gpt2", "init": "trained", "seeds": [0], "sites": []}
+    assert content["others"] == [other]
+
+
+def test_sites_that_are_matched_are_recorded_if_nothing_is_said(write):
+    match = '[match]\ndataset = "d"\nanalysis = "rsa"\n'
+    assert load_protocol(write(SMALL + match)).record.sites == ("embed", "resid")
+    text = SMALL + match + 'sites = ["mlp"]\n[record]\nbatch_size = 2\n'
+    assert load_protocol(write(text)).record.sites == ("mlp",)
+    assert load_protocol(write(text + 'sites = ["head"]\n')).record.sites == ("head",)
+    assert load_protocol(write(SMALL)).record.sites == ("resid",)
+
+
+def test_make_protocol_undoes_to_json(write):
+    for source in [*list_protocols(), write(SMALL), write(FULL, "full.toml")]:
+        protocol = load_protocol(source)
+        assert make_protocol(protocol.to_json()) == protocol
+    protocol = load_protocol(write(STUDY))
+    again = make_protocol(protocol.to_json())
+    assert (again.subject.name, again.others[0].subject) == ("./m", "./n")  # as they were written
+    assert again.to_json() == protocol.to_json()
+    assert (again.match, again.others[1], again.twins) == (
+        protocol.match,
+        protocol.others[1],
+        protocol.twins,
+    )
+
+
+def test_shipped_protocols_ask_and_match():
+    assert list_protocols() == ["alice-fmri", "objects-it", "quickstart"]
+    alice, objects, quickstart = (load_protocol(name) for name in list_protocols())
+    assert alice.match.analysis == "encoding" and alice.match.targets == ("participant", "group")
+    assert alice.stimuli == StimuliTable(source="dataset:alice2016", context_words=40)
+    assert objects.match.generalize == ("stimuli",)
+    assert [len(o.seeds) for o in objects.others] == [1, 5]
+    assert quickstart.match.dataset == "simulated"
+    assert all(p.question.endswith("?") for p in (alice, objects, quickstart))
+
+
+BAD_STUDIES = {
+    "question as number": (
+        alter('"Why?"', "3"),
+        r"^p\.toml, line 2: question=3 is an int\. Give a string in quotes\.$",
+    ),
+    "unknown key of match": (
+        alter("n_null", "n_nul"),
+        r"^p\.toml, line 33: match\.n_nul is not a key\. Did you mean 'n_null'\? Keys of "
+        r"\[match\]: analysis, dataset, generalize, method, metric, n_bootstraps, n_null, seed, "
+        r"sites, targets\.$",
+    ),
+    "unknown key of others": (
+        alter("seeds = [3", "seed = [3"),
+        r"^p\.toml, line 18: others\[1\]\.seed is not a key\. Did you mean 'seeds'\? Keys of "
+        r"\[\[others\]\]: init, name, seeds, sites, subject\.$",
+    ),
+    "unknown key of stimuli": (
+        alter("context_words", "context_word"),
+        r"^p\.toml, line 23: stimuli\.context_word is not a key\. Did you mean 'context_words'\?",
+    ),
+    "no dataset": (
+        alter('dataset = "simulated"\n', ""),
+        r"^p\.toml, line 25: match\.dataset is missing\. Give it a value\.$",
+    ),
+    "no analysis": (
+        alter('analysis = "encoding"\n', ""),
+        r"^p\.toml, line 25: match\.analysis is missing\. Give it a value\.$",
+    ),
+    "no other name": (
+        alter('name = "other"\n', ""),
+        r"^p\.toml, line 10: others\[0\]\.name is missing\. Give it a value\.$",
+    ),
+    "no other subject": (
+        alter('subject = "./n"\n', ""),
+        r"^p\.toml, line 10: others\[0\]\.subject is missing\. Give it a value\.$",
+    ),
+    "dataset as number": (alter('"simulated"', "3"), r"line 26: match\.dataset=3 is an int\."),
+    "empty dataset": (alter('"simulated"', '" "'), r"line 26: match\.dataset=' ' is empty\."),
+    "unknown analysis": (
+        alter('"encoding"', '"rsaa"'),
+        r"line 27: match\.analysis='rsaa' is unknown\. Choose one of: 'rsa', 'encoding'\. Did you",
+    ),
+    "match sites as text": (
+        alter('sites = ["resid"]', 'sites = "resid"'),
+        r"line 28: match\.sites='resid' is a str\. Give a list of sites",
+    ),
+    "empty match sites": (alter('["resid"]', "[]"), r"line 28: match\.sites=\[\] is empty\."),
+    "unknown metric": (
+        alter("euclidean", "euclid"),
+        r"line 29: match\.metric='euclid' is unknown\. .* Did you mean 'euclidean'\?",
+    ),
+    "unknown method": (
+        alter('"rho-a"', '"rho"'),
+        r"line 30: match\.method='rho' is unknown\. Choose one of: 'pearson', 'spearman', 'rho-a'",
+    ),
+    "targets as text": (
+        alter('["group", "participant"]', '"group"'),
+        r"line 31: match\.targets='group' is a str\. Give a list of some of 'participant', 'group'",
+    ),
+    "unknown target": (
+        alter('["group"', '["groups"'),
+        r"line 31: match\.targets\[0\]='groups' is unknown\. .* Did you mean 'group'\?",
+    ),
+    "target twice": (
+        alter('["group", "participant"]', '["group", "group"]'),
+        r"line 31: match\.targets\[1\]='group' is listed twice\. Name each once\.$",
+    ),
+    "no targets": (
+        alter('["group", "participant"]', "[]"),
+        r"line 31: match\.targets=\[\] is empty\. Give some of 'participant', 'group'\.$",
+    ),
+    "unknown factor": (
+        alter('"stimuli", "participants"', '"stimuli", "seeds"'),
+        r"line 32: match\.generalize\[1\]='seeds' is unknown\. Choose one of: 'stimuli', 'parti",
+    ),
+    "too few draws of the null": (
+        alter("n_null = 0", "n_null = 18"),
+        r"line 33: match\.n_null=18 is too small .* at least 19, or 0 for none\.$",
+    ),
+    "draws below zero": (alter("n_null = 0", "n_null = -1"), r"line 33: match\.n_null=-1 is too s"),
+    "draws as text": (alter("n_null = 0", 'n_null = "all"'), r"match\.n_null='all' is a str\."),
+    "draws as bool": (alter("n_null = 0", "n_null = false"), r"match\.n_null=False is a bool\."),
+    "too few bootstrap draws": (
+        alter("n_bootstraps = 19", "n_bootstraps = 0"),
+        r"line 34: match\.n_bootstraps=0 is too small .* Give a whole number of at least 19\.$",
+    ),
+    "match seed below zero": (alter("seed = 5", "seed = -5"), r"line 35: match\.seed=-5 is out of"),
+    "match seed as float": (alter("seed = 5", "seed = 5.0"), r"match\.seed=5\.0 is a float\."),
+    "match as list": (
+        SMALL + '[[match]]\ndataset = "d"\n',
+        r"^p\.toml, line 8: match=\[.*\] is not a table\. Write its keys under \[match\]\.$",
+    ),
+    "context words below zero": (
+        alter("context_words = 12", "context_words = -1"),
+        r"^p\.toml, line 23: stimuli\.context_words=-1 is negative\. Give a whole number of at",
+    ),
+    "context words as text": (
+        alter("context_words = 12", 'context_words = "all"'),
+        r"^p\.toml, line 23: stimuli\.context_words='all' is a str\. Give a whole number of at",
+    ),
+    "seeds as number": (
+        alter("[3, 1]", "3"),
+        r"^p\.toml, line 18: others\[1\]\.seeds=3 is an int\. Give a list of seeds, such as \[0, 1",
+    ),
+    "no seeds": (alter("[3, 1]", "[]"), r"others\[1\]\.seeds=\[\] is empty or repeats a seed\."),
+    "seed twice": (alter("[3, 1]", "[1, 1]"), r"others\[1\]\.seeds=\[1, 1\] is empty or repeats"),
+    "seed as text": (alter("[3, 1]", '["a"]'), r"others\[1\]\.seeds\[0\]='a' is a str\."),
+    "negative seed": (alter("[3, 1]", "[3, -1]"), r"others\[1\]\.seeds\[1\]=-1 is out of range\."),
+    "seeds of trained weights": (
+        alter('init = "random"\n', ""),
+        r"^p\.toml, line 17: others\[1\]\.seeds=\[3, 1\] are seeds of random or shuffled weights",
+    ),
+    "unknown init of others": (
+        alter('"random"', '"randm"'),
+        r"^p\.toml, line 17: others\[1\]\.init='randm' is unknown\. .* Did you mean 'random'",
+    ),
+    "empty other subject": (alter('"./n"', '""'), r"line 12: others\[0\]\.subject='' is empty\."),
+    "other name no file name": (
+        alter('"other"', '"a b"'),
+        r"^p\.toml, line 11: others\[0\]\.name='a b' cannot name a session file\.",
+    ),
+    "empty sites of others": (
+        alter('["embed", "a.*"]', "[]"),
+        r"^p\.toml, line 19: others\[1\]\.sites=\[\] is empty\.",
+    ),
+    "other named like a twin": (
+        alter('"other"', '"Untrained"'),
+        r"^p\.toml, line 11: others\[0\]\.name='Untrained' needs the name 'Untrained', which is "
+        r"taken already \(letter case does not count\)\. Choose another\.$",
+    ),
+    "other named like the subject": (alter('"other"', '"subject"'), r"line 11: .* taken already"),
+    "other named like the isolated": (alter('"other"', '"isolated"'), r"line 11: .* taken alre"),
+    "cohort named like the subject": (alter('"seeds"', '"subject"'), r"line 15: .* taken alrea"),
+    "others named alike": (alter('"other"', '"seeds"'), r"line 15: others\[1\]\.name='seeds' n"),
+    "other named like a seed": (
+        alter('"other"', '"seeds-1"'),
+        r"^p\.toml, line 15: others\[1\]\.name='seeds' needs the name 'seeds-1', which is taken",
+    ),
+    "others as table": (
+        SMALL + '[others]\nname = "x"\n',
+        r"^p\.toml, line 8: others is not a list of tables\. Write \[\[others\]\] above each one",
+    ),
+    "twin named like the isolated": (
+        alter('"untrained"', '"isolated"'),
+        r"^p\.toml, line 8: twins\[0\]\.name='isolated' is the name of another session\.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_STUDIES.values(), ids=BAD_STUDIES.keys())
+def test_load_protocol_says_what_is_wrong_in_a_study(write, text, message):
+    with pytest.raises(ProtocolError, match=message):
+        load_protocol(write(text))
+
+
+def test_overrides_change_the_match_and_leave_others_out(write):
+    overrides = [
+        "match.sites=['mlp']",
+        "match.n_null=999",
+        "match.analysis=rsa",
+        "stimuli.context_words=3",
+        "question=Really?",
+        "others=[]",
+    ]
+    protocol = load_protocol(write(STUDY), overrides=overrides)
+    assert (protocol.match.sites, protocol.match.n_null) == (("mlp",), 999)
+    assert (protocol.match.analysis, protocol.stimuli.context_words) == ("rsa", 3)
+    assert (protocol.question, protocol.others) == ("Really?", ())
+    made = load_protocol(write(SMALL), overrides=["match.dataset=simulated", "match.analysis=rsa"])
+    assert made.match == MatchTable(dataset="simulated", analysis="rsa")
+
+
+BAD_CHANGES = {
+    "match.sede=1": r"match\.sede is not a key\. Did you mean 'seed'\? Keys of \[match\]",
+    "match.seed=x": r"match\.seed='x' is a str\.",
+    "match={}": r"match is a table\. Override one of its keys: match\.analysis, match\.dataset",
+    "others=3": r"others cannot be overridden, only left out: others=\[\]\.",
+    "others.name=x": r"others cannot be overridden, only left out: others=\[\]\.",
+    "context_words=3": r"context_words is not a key\. It is a key of \[stimuli\]\.",
+    "dataset=x": r"dataset is not a key\. It is a key of \[match\]\.",
+}
+
+
+@pytest.mark.parametrize(("override", "message"), BAD_CHANGES.items(), ids=BAD_CHANGES.keys())
+def test_overrides_of_a_study_are_checked(write, override, message):
+    with pytest.raises(ProtocolError, match=r"^p\.toml, override '.*': .*" + message):
+        load_protocol(write(STUDY), overrides=[override])
+
+
+def test_overrides_alone_make_no_match(write):
+    with pytest.raises(ProtocolError, match=r"^p\.toml: match\.dataset is missing\."):
+        load_protocol(write(SMALL), overrides=["match.seed=1"])
+
+
+def test_other_subjects_start_beside_the_file(write, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    path = write(alter('"./n"', '"../n"'))
+    monkeypatch.chdir(elsewhere)
+    protocol = load_protocol(path)
+    assert protocol.others[0].subject == str(tmp_path.resolve().parent / "n")
+    assert json.loads(protocol.to_json())["others"][0]["subject"] == "../n"
+    text = alter('"./n"', '"org/n"')
+    assert load_protocol(write(text)).others[0].subject == "org/n"
+
+
 # The line scanner
 
 
@@ -684,7 +1033,7 @@ def test_shipped_path_says_when_the_installation_is_incomplete(tmp_path, monkeyp
 
 
 def test_protocol_can_be_built_in_python(write):
-    from netphys.protocol import StimuliTable, SubjectTable
+    from netphys.protocol import SubjectTable
 
     built = Protocol(
         subject=SubjectTable(name="builtin:language"),

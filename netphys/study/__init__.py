@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+
+import xarray as xr
 
 from netphys._version import read_version
 from netphys.analysis.comparison import Comparison
@@ -12,9 +15,12 @@ from netphys.analysis.rdm import RDM
 from netphys.brain.datasets import load_brain
 from netphys.brain.encoding_result import Encoding
 from netphys.brain.match_result import RSAMatch
+from netphys.core.resample import MIN_PARTICIPANTS
 from netphys.data.result import Result
 from netphys.data.session import Session
+from netphys.data.stimuli import Stimuli
 from netphys.protocol import Protocol
+from netphys.study.prediction import WORD_COLUMNS
 
 # The results of each analysis by the names of their files: those that are always there first.
 RESULTS: dict[str, dict[str, type[Result]]] = {
@@ -28,23 +34,33 @@ RESULTS: dict[str, dict[str, type[Result]]] = {
     "encoding": {"participant": Encoding, "group": Encoding},
 }
 
-__all__ = ["RESULTS", "check_match", "find_results", "load_results", "save_report_of"]
+__all__ = [
+    "RESULTS",
+    "check_match",
+    "find_results",
+    "get_identifiers",
+    "load_results",
+    "save_report_of",
+]
 
 
-def check_match(protocol: Protocol) -> None:
-    """Raise unless the brain data of a protocol are here and fit its analysis.
+def check_match(protocol: Protocol, stimuli: Stimuli) -> None:
+    """Raise unless the brain data of a protocol are here and fit its analysis and stimuli.
 
     Parameters
     ----------
     protocol : Protocol
         With a table ``[match]``.
+    stimuli : Stimuli
+        What its subjects are shown.
 
     Raises
     ------
     FileNotFoundError
         If the dataset is not on this machine.
     ValueError
-        If it is unknown, damaged, or of another kind than the analysis needs.
+        If it is unknown, damaged, of another kind than the analysis needs, of other stimuli, or of
+        too few people for what is asked.
     """
     table = protocol.match
     brain = load_brain(table.dataset)
@@ -54,6 +70,52 @@ def check_match(protocol: Protocol) -> None:
         raise ValueError(
             f"match.analysis={table.analysis!r} does not fit match.dataset={table.dataset!r}, "
             f"which holds {'time series' if timed else 'one pattern per stimulus'}. Use {fits!r}."
+        )
+    if timed:
+        _check_words(protocol, stimuli)
+    else:
+        _check_conditions(protocol, stimuli, brain)
+
+
+def _check_words(protocol: Protocol, stimuli: Stimuli) -> None:
+    """Raise unless the stimuli are words in time, and nothing is recorded that goes unused."""
+    missing = [c for c in WORD_COLUMNS if c not in stimuli.table]
+    if missing:
+        words = protocol.stimuli.context_words
+        source = f"stimuli.source={protocol.stimuli.source!r}"
+        raise ValueError(
+            f"{source}{'' if words is None else f' with context_words={words}'} has no column "
+            f"{', '.join(missing)}, so these are no words in time. Use those of the dataset: "
+            f"stimuli.source='dataset:{protocol.match.dataset}', context_words of at least 1."
+        )
+    if protocol.others:
+        raise ValueError(
+            f"others[0].name={protocol.others[0].name!r}: an encoding study compares the subject "
+            "with its twins only. Leave others out (others=[]), or run them as subjects."
+        )
+
+
+def _check_conditions(protocol: Protocol, stimuli: Stimuli, brain: xr.Dataset) -> None:
+    """Raise unless the stimuli are those of the brain data, and people are enough to sample."""
+    table = protocol.match
+    theirs = brain["rdm"]["condition"] if "rdm" in brain else brain["responses"]["stimulus_id"]
+    differ = set(theirs.to_numpy().tolist()) ^ set(stimuli.table["stimulus_id"])
+    if differ:
+        raise ValueError(
+            f"stimuli.source={protocol.stimuli.source!r} and match.dataset={table.dataset!r} have "
+            f"different stimuli ({len(differ)} are in one only, such as {min(differ)!r}). Use "
+            f"those of the dataset: stimuli.source='dataset:{table.dataset}'."
+        )
+    if table.generalize == ("participants",):
+        raise ValueError(
+            "match.generalize=['participants'] would treat these stimuli as all there are. Give "
+            "['stimuli', 'participants']."
+        )
+    people = brain.sizes["participant"]
+    if "participants" in table.generalize and people < MIN_PARTICIPANTS:
+        raise ValueError(
+            f"match.generalize={list(table.generalize)}: {table.dataset!r} has {people} people; "
+            f"at least {MIN_PARTICIPANTS} are needed to speak of others. Give ['stimuli']."
         )
 
 
@@ -88,7 +150,7 @@ def find_results(
     recipe = _make_recipe(protocol, sessions)
     if not overwrite:
         results = load_results(folder, protocol.match.analysis)
-        if results and all(r.provenance.get("study") == recipe for r in results.values()):
+        if results and all(r.provenance["study"] == recipe for r in results.values()):
             return results
     if protocol.match.analysis == "rsa":
         from netphys.study.geometry import match_geometry
@@ -98,11 +160,12 @@ def find_results(
         from netphys.study.prediction import predict_responses
 
         results = predict_responses(protocol, sessions, progress=progress)
-    for name in RESULTS[protocol.match.analysis]:
+    for name in (name for kinds in RESULTS.values() for name in kinds):
         (folder / f"{name}.nc").unlink(missing_ok=True)  # none of another recipe stays
     done = {}
+    facts = {"study": recipe, "results": list(results), "protocol": protocol.to_json()}
     for name, result in results.items():
-        origin = {**result.provenance, "study": recipe, "protocol": protocol.to_json()}
+        origin = {**result.provenance, **facts}
         done[name] = replace(result, provenance=origin)
         done[name].save(folder / f"{name}.nc", overwrite=True)
     return done
@@ -121,14 +184,15 @@ def load_results(folder: Path, analysis: str) -> dict[str, Result]:
     Returns
     -------
     results : dict of str to Result
-        Empty where there are none.
+        Empty where there are none, or not all that belong together.
     """
-    kinds = RESULTS[analysis]
-    return {
+    found = {
         name: kind.load(folder / f"{name}.nc")
-        for name, kind in kinds.items()
+        for name, kind in RESULTS[analysis].items()
         if (folder / f"{name}.nc").exists()
     }
+    names = next((r.provenance.get("results", []) for r in found.values()), [])
+    return {name: found[name] for name in names} if set(names) == set(found) else {}
 
 
 def save_report_of(
@@ -160,8 +224,29 @@ def save_report_of(
     return save_story(protocol, sessions, results, folder / "report.html")
 
 
+def get_identifiers(sessions: Mapping[str, Session]) -> dict[str, str]:
+    """Return what tells sessions from others that were recorded alike.
+
+    Parameters
+    ----------
+    sessions : mapping of str to Session
+        By name.
+
+    Returns
+    -------
+    identifiers : dict of str to str
+        By name.
+    """
+    return {name: session.provenance["identifier"] for name, session in sessions.items()}
+
+
 def _make_recipe(protocol: Protocol, sessions: Mapping[str, Session]) -> dict:
     """Return what results depend on, as it comes back from JSON."""
-    table = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(protocol.match).items()}
-    identifiers = {name: s.provenance["identifier"] for name, s in sessions.items()}
-    return {"match": table, "sessions": identifiers, "netphys": read_version()}
+    tables = json.loads(protocol.to_json())
+    return {
+        "match": tables["match"],
+        "twins": [twin["name"] for twin in tables["twins"]],
+        "others": tables["others"],
+        "sessions": get_identifiers(sessions),
+        "netphys": read_version(),
+    }

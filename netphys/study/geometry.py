@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import xarray as xr
 
 from netphys._options import SUBJECT
@@ -62,7 +63,7 @@ def match_geometry(protocol: Protocol, sessions: Mapping[str, Session]) -> dict[
     if "monkey_rdm" in brain:
         monkey = to_rdm(brain["monkey_rdm"])
         monkey.data.attrs["order"] = brain.attrs["order"]
-        ours = {name: rdm for name, rdm in models.items() if "monkey" not in name}
+        ours = {name: rdm for name, rdm in models.items() if not _is_of_monkeys(name)}
         results["monkey"] = match_rdms(ours, monkey, **options)
         results["species"] = compare_rdms(
             to_rdm(brain["group_rdm"]), monkey, method="pearson", rng=table.seed
@@ -110,7 +111,7 @@ def compare_networks(
     mean = mean.mean("region") if "region" in mean.dims else mean
     for other in protocol.others:
         own = mean.isel(layer=(mean["model"] == other.name).to_numpy())
-        best = str(own["site"].to_numpy()[int(own.argmax())])
+        best = str(own["site"].to_numpy()[int(np.nanargmax(own.to_numpy()))])
         one = models[other.name].data.sel(layer=[best])
         tiled = xr.concat([one] * len(layers), dim="layer").assign_coords(layer=layers)
         twins[other.name] = replace(models[other.name], data=tiled, stats=xr.Dataset())
@@ -191,6 +192,10 @@ def make_brain_rdm(brain: xr.Dataset, metric: str) -> RDM:
         rdm = compute_rdm(brain["responses"], by="stimulus_id", metric=metric)
     rdm.data.attrs["order"] = brain.attrs["order"]
     return rdm
+
+
+def _is_of_monkeys(name: str) -> bool:
+    return name.endswith(STORED) and "monkey" in name.lower()
 
 
 def _split_models(stored: xr.DataArray) -> dict[str, RDM]:

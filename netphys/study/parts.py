@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from netphys.report import Picture, format_number
+from netphys.report import Picture
 
 _CITATIONS = {
     "alice2016": ["brennan2016"],
@@ -78,6 +79,22 @@ class Findings:
         return _CITATIONS.get(dataset, [])
 
 
+def show(r: float) -> str:
+    """Show a correlation or a difference of correlations.
+
+    Parameters
+    ----------
+    r : float
+        -2 to 2.
+
+    Returns
+    -------
+    text : str
+        With three decimals and a true minus sign; "n/a" for NaN.
+    """
+    return "n/a" if math.isnan(r) else f"{r:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
 def say_difference(a: str, b: str, difference: float, low: float, high: float) -> str:
     """Put a paired difference with its interval in words.
 
@@ -93,10 +110,7 @@ def say_difference(a: str, b: str, difference: float, low: float, high: float) -
     sentence : str
         Which is better, or that it cannot be told.
     """
-    numbers = (
-        f"difference {format_number(difference)}, 95 % interval {format_number(low)} to "
-        f"{format_number(high)}"
-    )
+    numbers = f"difference {show(difference)}, 95 % interval {show(low)} to {show(high)}"
     if low > 0:
         return f"{a} is above {b} ({numbers})."
     if high < 0:

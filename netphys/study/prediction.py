@@ -16,6 +16,7 @@ from netphys.brain.prepare import align_series, align_words, prepare_responses
 from netphys.data.session import Session
 from netphys.protocol import Protocol
 
+WORD_COLUMNS = ("onset", "duration", "n_characters", "word_form")  # what is known of each word
 TWIN, FIRST, ALONE, CONTEXT = "untrained twin", "layer 0", "isolated word", "word in context"
 
 
@@ -101,14 +102,13 @@ def get_words(session: Session) -> xr.Dataset:
         If a column is missing.
     """
     table = session.trial_table.sort_values("stimulus_index", kind="stable")
-    columns = ("onset", "duration", "n_characters", "word_form")
-    missing = [c for c in columns if c not in table]
+    missing = [c for c in WORD_COLUMNS if c not in table]
     if missing:
         raise ValueError(
             f"{session.path.name} has no column {', '.join(missing)}, so it is no session of timed "
             "words. Use the stimuli of a dataset: stimuli.source='dataset:alice2016'."
         )
-    return xr.Dataset({c: ("trial", table[c].to_numpy()) for c in columns})
+    return xr.Dataset({c: ("trial", table[c].to_numpy()) for c in WORD_COLUMNS})
 
 
 def make_features(
@@ -135,6 +135,11 @@ def make_features(
     sites = protocol.match.sites
     onsets = words["onset"].to_numpy()
     layers = _pool_sites(sessions[SUBJECT], sites)
+    if layers.sizes["layer"] < 2:
+        raise ValueError(
+            f"match.sites={list(sites)} is one site only, {layers['layer'].item()}. Give at least "
+            "two: the first one is the control of the others."
+        )
     first, deeper = layers.isel(layer=[0]), layers.isel(layer=slice(1, None))
     rungs = {}
     for n, twin in enumerate(t.name for t in protocol.twins):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from netphys._check import check_type
 from netphys._options import SUBJECT
 from netphys.brain.datasets import load_brain
 from netphys.data.result import Result
@@ -18,7 +19,7 @@ from netphys.protocol import (
     TwinTable,
     make_protocol,
 )
-from netphys.study import load_results, save_report_of
+from netphys.study import get_identifiers, load_results, save_report_of
 
 UNTRAINED = "untrained"
 
@@ -59,6 +60,9 @@ def compare_session(
     ValueError
         If the session is of other stimuli.
     """
+    check_type("seed", seed, int, "a whole number of at least 0")
+    if seed < 0:
+        raise ValueError(f"seed={seed} is negative. Give a whole number of at least 0.")
     sessions = {SUBJECT: open_session(session)}
     if twin is not None:
         sessions[UNTRAINED] = open_session(twin)
@@ -107,6 +111,8 @@ def renew_report(folder: str | os.PathLike) -> Path:
     ------
     FileNotFoundError
         If there is no such folder, or it holds no results.
+    ValueError
+        If its sessions are not those of the results.
     """
     folder = Path(folder).expanduser()
     files = {path.stem: path for path in sorted(folder.glob("*.nwb"))}
@@ -123,6 +129,11 @@ def renew_report(folder: str | os.PathLike) -> Path:
         )
     first = next(iter(results.values()))
     protocol = make_protocol(first.provenance["protocol"])
-    names = first.provenance["study"]["sessions"]
-    sessions = {name: open_session(folder / f"{name}.nwb") for name in names}
+    known = first.provenance["study"]["sessions"]
+    sessions = {name: open_session(folder / f"{name}.nwb") for name in known}
+    if get_identifiers(sessions) != known:
+        raise ValueError(
+            f"{folder}: the sessions were recorded again since the results were made. Run the "
+            "protocol once more: netphys run PROTOCOL --out FOLDER."
+        )
     return save_report_of(protocol, sessions, results, folder)

@@ -17,6 +17,13 @@ from netphys.protocol import Protocol
 from netphys.report import Section, save_report
 from netphys.study.parts import Findings
 
+_TOKENS = "; tokens of a stimulus were averaged, special tokens left out"
+_POOLED = {"text": _TOKENS, "tokens": _TOKENS, "frames": "; frames of a stimulus were averaged"}
+_CONTROLS = (
+    "In the same way, every layer of the subject was compared with the best layer of each other "
+    "network as a paired difference; to take the best one is in favour of the other network."
+)
+
 
 def save_story(
     protocol: Protocol, sessions: Mapping[str, Session], results: Mapping[str, Result], path: Path
@@ -151,13 +158,13 @@ def _tell_methods(results: Mapping[str, Result], sessions: Mapping[str, Session]
     subject = sessions[SUBJECT].provenance
     recorded = (
         f"Activations of {subject['subject']['name']} ({subject['subject']['n_parameters']:,} "
-        f"parameters) were recorded with netphys {read_version()}; tokens of a stimulus were "
-        "averaged, special tokens left out."
+        f"parameters) were recorded with netphys {read_version()}"
+        f"{_POOLED.get(subject['stimuli']['kind'], '')}."
     )
     paragraphs = [recorded]
     keys: list[str] = []
-    for result in results.values():
-        paragraphs.append(result.describe_methods())
+    for name, result in results.items():
+        paragraphs.append(_CONTROLS if name == "controls" else result.describe_methods())
         keys += result.get_citations()
     keys += Findings.cite(_get_dataset(results).get("name", ""))
     keys = list(dict.fromkeys(keys))
@@ -177,6 +184,11 @@ def _trace(
             f"{dataset['licence']}. {dataset['citation']}"
             + (f" doi:{dataset['doi']}" if dataset["doi"] else "")
         )
+    left_out = next(
+        (r.params["excluded"] for r in results.values() if "excluded" in r.params), "{}"
+    )
+    if people := json.loads(left_out):
+        text.append("Left out: " + "; ".join(f"{who} ({why})" for who, why in people.items()) + ".")
     kept = ("subject", "stimuli", "versions", "threads", "machine", "created", "identifier")
     of_sessions = {
         name: {k: session.provenance[k] for k in kept} for name, session in sessions.items()

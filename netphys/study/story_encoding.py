@@ -8,8 +8,8 @@ import pandas as pd
 
 from netphys.brain.encoding_result import Encoding
 from netphys.protocol import Protocol
-from netphys.report import format_number, format_p, make_picture
-from netphys.study.parts import Findings, Part, say_difference
+from netphys.report import format_p, make_picture
+from netphys.study.parts import Findings, Part, say_difference, show
 from netphys.study.prediction import ALONE, CONTEXT, TWIN
 
 _TARGETS = {
@@ -37,10 +37,11 @@ def find_findings(protocol: Protocol, results: Mapping[str, Encoding]) -> Findin
     model = main.models[-1]
     row = main.to_ladder().loc[model]
     where = f"{main.params['n_people']} people and {main.data.sizes['region']} regions"
+    gain = row["above nuisance"]
     headline = (
-        f"{_capital(model)} predicts {_TARGETS[main.params['target']]} with r = "
-        f"{format_number(row['r'])} over {where}; beyond what word onset, duration, length, sound "
-        f"and motion predict, that is {format_number(row['above nuisance'])}"
+        f"Features of the {model} predict {_TARGETS[main.params['target']]} with r = "
+        f"{show(row['r'])} over {where}: {show(abs(gain))} {'above' if gain >= 0 else 'below'} "
+        f"what {', '.join(main.params['nuisance'])} predict alone"
         + (f" ({format_p(row['p'], symbol='p')})." if pd.notna(row["p"]) else ".")
     )
     return Findings(
@@ -51,10 +52,6 @@ def find_findings(protocol: Protocol, results: Mapping[str, Encoding]) -> Findin
         controls=_show_controls(results),
         holds_for=_say_holds_for(protocol, results),
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _say_controls(result: Encoding) -> str:
@@ -93,7 +90,7 @@ def _show_ladder(results: Mapping[str, Encoding]) -> Part:
 
 def _say_ladder(target: str, result: Encoding) -> str:
     table = result.to_ladder()
-    steps = ", ".join(f"{name} {format_number(r)}" for name, r in table["r"].items())
+    steps = ", ".join(f"{name} {show(r)}" for name, r in table["r"].items())
     return f"Predicting {_TARGETS[target]}, mean within-fold r: {steps}."
 
 
@@ -115,7 +112,10 @@ def _show_match(results: Mapping[str, Encoding]) -> Part:
     text = (
         "r is the mean over test sets of the correlation within each; the correlation over all "
         "test sets joined stands beside it. 'r / ceiling' divides the mean by the mean upper "
-        "ceiling of the same target.",
+        "ceiling of the same target. 'shifted' is the mean gain over the nuisance when responses "
+        "are shifted against the story: below zero, because features that carry nothing cost "
+        "something. p says how often a shift gains as much as was observed, so that a gain of "
+        "nearly nothing can still be more than chance gives.",
     )
     return Part(text, tuple(pictures), tables)
 
@@ -132,7 +132,7 @@ def _show_controls(results: Mapping[str, Encoding]) -> Part:
     for target, result in results.items():
         r = result.to_ladder().loc["OASM"]
         text.append(
-            f"Predicting {_TARGETS[target]}, OASM adds {format_number(r['above nuisance'])} to the "
+            f"Predicting {_TARGETS[target]}, OASM adds {show(r['above nuisance'])} to the "
             f"nuisance ({format_p(r['p'], symbol='p')})."
         )
         s = result.stats

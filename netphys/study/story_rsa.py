@@ -55,7 +55,7 @@ def _pick(match: RSAMatch, region: str | None):
     stats = match.stats if region is None else match.stats.sel(region=region)
     recorded = [i for i, m in enumerate(stats["model"].to_numpy()) if not m.endswith(STORED)]
     networks = stats.isel(layer=recorded)
-    return stats, networks.isel(layer=int(networks["mean"].argmax()))
+    return stats, networks.isel(layer=int(np.nanargmax(networks["mean"].to_numpy())))
 
 
 def _say_best(match: RSAMatch, region: str | None) -> str:
@@ -100,7 +100,7 @@ def _say_others(controls: RSAMatch | None, region: str | None) -> str:
     said = []
     for name in dict.fromkeys(stats["model"].to_numpy().tolist()):
         own = stats.isel(layer=(stats["model"] == name).to_numpy())
-        best = own.isel(layer=int(own["mean"].argmax()))
+        best = own.isel(layer=int(np.nanargmax(own["mean"].to_numpy())))
         low, high = best["twin_interval"].to_numpy() if "twin_interval" in best else (np.nan,) * 2
         said.append(
             say_difference(
