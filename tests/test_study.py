@@ -131,11 +131,11 @@ def test_quickstart_report_names_the_true_layer_it_recovered(quickstart):
     assert titles == SECTIONS
     assert len(page.all("img")) >= 3
     assert "was simulated from transformer.h.2: the match recovered the true layer." in text
-    assert "Trained transformer.h.2 is above the same layer of the untrained twin" in text
+    assert "The subject's transformer.h.2 is above the same layer of the untrained twin" in text
     assert "p < .001" in text and "One-sided p-values" in text and "permutations" in text
     assert "@misc{netphys" in text and "10.3389/neuro.06.004.2008" in text
     assert "Licence: BSD-3-Clause" in text and '"weights_sha256"' in text
-    assert "noise ceiling" in text and "Holds for participants like these 12" in text
+    assert "Noise ceiling" in text and "It holds for participants like these 12" in text
     assert "nan" not in {word.strip("().,;:") for word in text.split()}
 
 
@@ -436,7 +436,7 @@ def test_other_networks_are_compared_layer_by_layer(tmp_path_factory):
     twin = controls.stats["twin_score"].isel(layer=0).mean("region")
     assert twin == pytest.approx(float(best))
     text = tell(study.report)[2]
-    assert "Trained subject: transformer.h.2 is above the same layer of the untrained" in text
+    assert "The subject's transformer.h.2 is above the same layer of the untrained" in text
     assert "The subject's transformer.h.2 is above the best layer of monkeys" in text
     assert "compared with the best layer of each other network as a paired difference" in text
     assert "the match recovered the true layer" in text and "n/a" not in text.split("Methods")[0]
@@ -450,11 +450,29 @@ def test_other_networks_are_compared_layer_by_layer(tmp_path_factory):
         ((-0.3, -0.1), "A is below B"),
         ((-0.1, 0.3), "A and B cannot be told apart"),
         ((0.0, 0.3), "A and B cannot be told apart"),
-        ((np.nan, np.nan), "A and B cannot be told apart"),
+        ((np.nan, np.nan), "A minus B: 0.200, without an interval."),
     ],
 )
 def test_say_difference_by_hand(interval, words):
     assert say_difference("A", "B", 0.2, *interval).startswith(words)
+
+
+def test_damaged_results_are_computed_again_and_a_new_title_is_kept(quickstart):
+    folder, study = quickstart
+    (folder / "match.nc").write_bytes(b"no longer a result")
+    protocol = load_protocol("quickstart", overrides=['title="Another title"'])
+    again = run_protocol(protocol, out=folder, progress=False)
+    xr.testing.assert_allclose(again.results["match"].data, study.results["match"].data)
+    assert "Another title" in renew_report(folder).read_text()
+
+
+def test_compare_refuses_a_twin_that_is_none(quickstart):
+    folder, _ = quickstart
+    subject, twin = folder / "subject.nwb", folder / "untrained.nwb"
+    with pytest.raises(ValueError, match="is of 'builtin:language', init trained"):
+        compare_session(twin, "simulated", twin=subject, progress=False)
+    with pytest.raises(ValueError, match="has the weights of the session itself"):
+        compare_session(twin, "simulated", twin=twin, progress=False)
 
 
 # A small encoding study: a short tale heard by five people who were never there

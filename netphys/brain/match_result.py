@@ -143,11 +143,15 @@ class RSAMatch(Result):
         if "twin_difference" in s and np.isfinite(at["twin_difference"]):
             p = f", {_show_p(at['twin_p_bh'])}" if "twin_p_bh" in s else ""
             return (
-                f"{float(at['twin_difference']):+.3f} above the untrained twin"
+                f"{float(at['twin_difference']):+.3f} above {self._twin}"
                 f"{_show_interval(at, 'twin_interval')}{p}, at the best layer {best} "
                 f"({score}{tested})."
             )
         return f"Best layer {best}, {score}{tested}; {self._say_no_twin()}."
+
+    @property
+    def _twin(self) -> str:
+        return str(self.params.get("compared_with", "the untrained twin"))
 
     def _say_no_twin(self) -> str:
         twin = str(self.params["twin"])

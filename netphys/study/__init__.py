@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ RESULTS: dict[str, dict[str, type[Result]]] = {
     },
     "encoding": {"participant": Encoding, "group": Encoding},
 }
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "RESULTS",
@@ -149,9 +152,9 @@ def find_results(
     """
     recipe = _make_recipe(protocol, sessions)
     if not overwrite:
-        results = load_results(folder, protocol.match.analysis)
+        results = _load_valid(folder, protocol.match.analysis)
         if results and all(r.provenance["study"] == recipe for r in results.values()):
-            return results
+            return _save_all(results, folder, protocol)  # its title may be another
     if protocol.match.analysis == "rsa":
         from netphys.study.geometry import match_geometry
 
@@ -162,13 +165,31 @@ def find_results(
         results = predict_responses(protocol, sessions, progress=progress)
     for name in (name for kinds in RESULTS.values() for name in kinds):
         (folder / f"{name}.nc").unlink(missing_ok=True)  # none of another recipe stays
-    done = {}
-    facts = {"study": recipe, "results": list(results), "protocol": protocol.to_json()}
+    facts = {"study": recipe, "results": list(results)}
+    results = {
+        name: replace(r, provenance={**r.provenance, **facts}) for name, r in results.items()
+    }
+    return _save_all(results, folder, protocol)
+
+
+def _save_all(results: Mapping[str, Result], folder: Path, protocol: Protocol) -> dict[str, Result]:
+    """Save every result that does not carry this protocol yet."""
+    content, done = protocol.to_json(), {}
     for name, result in results.items():
-        origin = {**result.provenance, **facts}
-        done[name] = replace(result, provenance=origin)
-        done[name].save(folder / f"{name}.nc", overwrite=True)
+        done[name] = result
+        if result.provenance.get("protocol") != content:
+            done[name] = replace(result, provenance={**result.provenance, "protocol": content})
+            done[name].save(folder / f"{name}.nc", overwrite=True)
     return done
+
+
+def _load_valid(folder: Path, analysis: str) -> dict[str, Result]:
+    """Load results; none if a file is damaged, so that they are computed again."""
+    try:
+        return load_results(folder, analysis)
+    except ValueError as error:
+        logger.warning("%s It is computed again.", error)
+        return {}
 
 
 def load_results(folder: Path, analysis: str) -> dict[str, Result]:

@@ -116,7 +116,10 @@ def compare_networks(
         tiled = xr.concat([one] * len(layers), dim="layer").assign_coords(layer=layers)
         twins[other.name] = replace(models[other.name], data=tiled, stats=xr.Dataset())
     named = {name: subject for name in twins}
-    return match_rdms(named, people, **{**options, "twin": twins})
+    match = match_rdms(named, people, **{**options, "twin": twins})
+    return replace(
+        match, params={**match.params, "compared_with": "the best layer of that network"}
+    )
 
 
 def make_models(protocol: Protocol, sessions: Mapping[str, Session]) -> dict[str, RDM]:

@@ -110,6 +110,8 @@ def say_difference(a: str, b: str, difference: float, low: float, high: float) -
     sentence : str
         Which is better, or that it cannot be told.
     """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{a} minus {b}: {show(difference)}, without an interval."
     numbers = f"difference {show(difference)}, 95 % interval {show(low)} to {show(high)}"
     if low > 0:
         return f"{a} is above {b} ({numbers})."

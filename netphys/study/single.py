@@ -10,7 +10,7 @@ from netphys._check import check_type
 from netphys._options import SUBJECT
 from netphys.brain.datasets import load_brain
 from netphys.data.result import Result
-from netphys.data.session import open_session
+from netphys.data.session import Session, open_session
 from netphys.protocol import (
     MatchTable,
     Protocol,
@@ -58,7 +58,7 @@ def compare_session(
     Raises
     ------
     ValueError
-        If the session is of other stimuli.
+        If the session is of other stimuli, or the twin is none.
     """
     check_type("seed", seed, int, "a whole number of at least 0")
     if seed < 0:
@@ -66,6 +66,7 @@ def compare_session(
     sessions = {SUBJECT: open_session(session)}
     if twin is not None:
         sessions[UNTRAINED] = open_session(twin)
+        _check_twin(sessions[SUBJECT], sessions[UNTRAINED])
     brain = load_brain(dataset)
     timed = "responses" in brain and "time" in brain["responses"].dims
     own = sessions[SUBJECT]
@@ -92,6 +93,18 @@ def compare_session(
     from netphys.study.geometry import match_geometry
 
     return match_geometry(protocol, sessions)
+
+
+def _check_twin(session: Session, twin: Session) -> None:
+    """Raise unless `twin` is of the same network with weights that learned nothing."""
+    own, other = session.provenance["subject"], twin.provenance["subject"]
+    if own["name"] != other["name"] or other["init"] == "trained":
+        raise ValueError(
+            f"twin={str(twin.path)!r} is of {other['name']!r}, init {other['init']}. A twin is the "
+            f"same network ({own['name']!r}) with random or shuffled weights."
+        )
+    if own["weights_sha256"] == other["weights_sha256"]:
+        raise ValueError(f"twin={str(twin.path)!r} has the weights of the session itself.")
 
 
 def renew_report(folder: str | os.PathLike) -> Path:
