@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from netphys.brain.encoding import fit_encoding
 from netphys.brain.encoding_result import Encoding
 from netphys.brain.oasm import make_oasm
+from netphys.brain.prepare import align_words, prepare_responses
 from netphys.brain.splits import choose_folds
 
 N, PEOPLE = 160, 7
@@ -183,6 +185,52 @@ def test_iid_responses_are_split_at_random_and_permuted():
     assert "stimuli like these" in result.holds_for
 
 
+def test_ratio_to_the_ceiling_is_left_out_where_nuisance_is_personal(planted):
+    assert planted.to_ladder()["r / ceiling"].notna().all()  # z is the same for all
+    x, z, responses, _ = simulate()
+    own = z.expand_dims(participant=responses["participant"])
+    result = fit_encoding({"m": x}, responses, nuisance={"z": own}, n_null=0, **OPTIONS)
+    assert "r / ceiling" not in result.to_ladder()
+
+
+def test_ratio_to_the_ceiling_is_over_regions_that_have_one(planted):
+    upper = planted.stats["ceiling"].sel(bound="upper").copy()
+    upper.loc[{"region": "b"}] = np.nan
+    stats = planted.stats.copy()
+    stats["ceiling"] = stats["ceiling"].where(stats["region"] == "a")
+    one = dataclasses.replace(planted, stats=stats)
+    a = planted.stats["mean"].sel(region="a") / upper.sel(region="a").mean()
+    np.testing.assert_allclose(one.to_ladder()["r / ceiling"], a)
+
+
+def test_constant_series_stay_constant_when_they_are_filtered():
+    _, _, responses, _ = simulate()
+    responses[2, :, 1] = 4.1
+    prepared = prepare_responses(responses)
+    assert (prepared[2, :, 1] == 0).all()
+    with pytest.raises(ValueError, match="participant=p2, region=b cannot be used: constant"):
+        fit_encoding({"m": prepared[0].rename(region="unit")}, prepared, **OPTIONS)
+
+
+def test_iid_groups_are_permuted_whole():
+    """Trials of a group share a response; a feature of groups is found as seldom as promised."""
+    rng, hits = np.random.default_rng(0), 0
+    groups = np.repeat(np.arange(20), 5)
+    for _ in range(60):
+        y = (rng.normal(size=(20, 8))[groups] + 0.3 * rng.normal(size=(100, 8)))[None]
+        responses = xr.DataArray(
+            y, dims=("participant", "trial", "region"), attrs={"order": "iid"}
+        ).assign_coords(participant=["p"], region=range(8))
+        x = xr.DataArray(rng.normal(size=(20, 1))[groups], dims=("trial", "unit"))
+        options = {"n_null": 39, "n_bootstraps": 2, "rng": 1, "progress": False, "oasm": False}
+        result = fit_encoding({"m": x}, responses, groups=groups, n_folds=4, **options)
+        hits += int((result.stats["p"].sel(model="m") <= 0.05).sum())
+    assert hits / 480 <= 0.075
+    uneven = np.sort(rng.integers(0, 12, 100))
+    with pytest.raises(ValueError, match="groups of iid responses must be of equal size"):
+        fit_encoding({"m": x}, responses, groups=uneven, n_folds=4, **options)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_features", [1, 10])
 def test_smooth_noise_features_are_found_as_seldom_as_promised(n_features):
@@ -276,6 +324,40 @@ BAD = {
         lambda x, r: ({"m": x}, r, {"target": "people"}),
         "target='people' is unknown",
     ),
+    "time out of order": (
+        lambda x, r: (
+            {"m": x.isel(time=np.random.default_rng(0).permutation(N))},
+            r.isel(time=np.random.default_rng(0).permutation(N)),
+            {},
+        ),
+        "responses are not in the order of time .*sortby",
+    ),
+    "interleaved groups": (
+        lambda x, r: ({"m": x}, r, {"groups": np.tile(range(8), N // 8), "n_folds": 4}),
+        "groups are interleaved",
+    ),
+    "tiny test sets": (
+        lambda x, r: ({"m": x}, r, {"n_folds": 80}),
+        "n_folds=80 makes test sets of fewer than 10 of 160 samples",
+    ),
+    "no features": (lambda x, r: ({}, r, {}), "features is empty"),
+    "negative penalty": (lambda x, r: ({"m": x}, r, {"alphas": [-1.0]}), "alphas=.* above 0"),
+    "person twice": (
+        lambda x, r: ({"m": x}, r.assign_coords(participant=["p"] * PEOPLE), {}),
+        "responses have participant labels twice",
+    ),
+    "layer twice": (
+        lambda x, r: ({"m": xr.concat([x, x], "layer").assign_coords(layer=["a", "a"])}, r, {}),
+        "has layer labels twice",
+    ),
+    "nuisance of nobody": (
+        lambda x, r: (
+            {"m": x},
+            r,
+            {"nuisance": {"z": r.isel(region=0, drop=True).drop_vars("participant")}},
+        ),
+        "has a dim participant without labels",
+    ),
     "groups missing": (
         lambda x, r: ({"m": x}, r, {"split": "grouped"}),
         "split='grouped' needs groups",
@@ -299,7 +381,7 @@ def test_fit_encoding_refuses(make, message):
 def test_smooth_noise_on_real_responses_is_found_as_seldom_as_promised(n_features, target, n):
     """Default test on Alice, 27 people who share one stimulus, smooth noise features."""
     from netphys.brain.datasets import load_brain
-    from netphys.brain.prepare import align_series, prepare_responses
+    from netphys.brain.prepare import align_series
 
     responses = prepare_responses(load_brain("alice2016")["responses"])
     rng, hits = np.random.default_rng(n_features), 0
@@ -318,3 +400,34 @@ def test_smooth_noise_on_real_responses_is_found_as_seldom_as_promised(n_feature
         )
         hits += int((result.stats["p"].sel(model="noise") <= 0.05).sum())
     assert hits / (n * 6) <= 0.06
+
+
+PREPARE = {
+    "no tr": ({}, {}, "responses have no attribute tr"),
+    "tr in ms": ({"tr": 2000.0}, {}, r"responses.attrs\['tr'\]=2000.0 does not fit their times"),
+    "short cutoff": ({"tr": 2.0}, {"cutoff": 3.0}, "cutoff=3.0 is not longer than two volumes"),
+    "filtered before": ({"tr": 2.0, "highpass": 128.0}, {}, "were high-pass filtered at 128.0 s"),
+}
+
+
+@pytest.mark.parametrize(("attrs", "options", "message"), PREPARE.values(), ids=PREPARE.keys())
+def test_prepare_responses_refuses(attrs, options, message):
+    _, _, responses, _ = simulate()
+    responses.attrs = {"order": "ordered"} | attrs
+    with pytest.raises(ValueError, match=message):
+        prepare_responses(responses, **options)
+
+
+@pytest.mark.parametrize(
+    ("onsets", "message"),
+    [
+        ([1.0, 2.0], "onsets has 2 entries for 3 words"),
+        ([1.0, np.nan, 3.0], "onsets or values are not all finite"),
+        ([1e5, 2e5, 3e5], "no onset .* lies within the volumes"),
+    ],
+)
+def test_align_words_refuses(onsets, message):
+    _, _, responses, _ = simulate()
+    words = xr.DataArray(np.ones((3, 2)), dims=("trial", "unit"))
+    with pytest.raises(ValueError, match=message):
+        align_words(words, np.array(onsets), responses)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netphys._draw.axes import BAND, DARK, POINT, get_axes
+from netphys._draw.axes import BAND, DARK, POINT, get_axes, put_legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,5 +100,5 @@ def draw_regions(
     ax.set_ylabel("prediction, within-fold r")
     ax.set_title(f"{title}; filled: gain over the nuisance with p < .05 (corrected)", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small", ncols=2, loc="upper left", bbox_to_anchor=(1, 1))
+    put_legend_above(ax)
     return ax

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netphys._draw.axes import BAND, DARK, POINT, get_axes
+from netphys._draw.axes import BAND, DARK, POINT, get_axes, put_legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +88,7 @@ def draw_match(
     ax.set_ylabel(unit)
     ax.set_title(title)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    put_legend_above(ax)
     return ax
 
 

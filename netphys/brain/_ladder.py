@@ -126,6 +126,20 @@ def _mean_score(y: np.ndarray, prediction: np.ndarray, folds: Folds) -> np.ndarr
     return np.nan_to_num(compute_fold_scores(y, prediction, folds=folds)).mean(axis=0)
 
 
+class Units(NamedTuple):
+    """How many things the bootstrap draws from."""
+
+    blocks: int
+    per_fold: int  # the least number of blocks in a test set: they are drawn within it
+    people: int
+    folds: int
+
+    @property
+    def free(self) -> int:
+        """Blocks less one mean per test set; degrees of freedom are one less than this."""
+        return self.blocks - self.folds + 1
+
+
 class Draws(NamedTuple):
     """Bootstrap draws of the group's mean score, (draw, model, region + their mean)."""
 
@@ -156,7 +170,9 @@ def summarise(
     attrs = {"units": "r", "target": params["target"]}
     data = xr.DataArray(score, dims=dims, coords=coords, name="score", attrs=attrs)
     stats = xr.Dataset(coords={"bound": ["lower", "upper"], "model_2": models})
-    stats["concatenated"] = data.copy(data=np.nan_to_num(joined))
+    # a model that predicts a constant in every test set has the levels of training sets only
+    flat = np.isnan(compute_fold_scores(y, prediction, folds=ladder.folds)).all(axis=0)
+    stats["concatenated"] = data.copy(data=np.where(flat, 0.0, np.nan_to_num(joined)))
     draws, n_units, block = _bootstrap(y, prediction, score, ladder.folds, params, rng)
     stats = _add_means(stats, score, draws, n_units, models, regions)
     stats = _add_choices(stats, ladder, fits, layers)
@@ -176,7 +192,7 @@ def summarise(
     params = params | {
         "null": f"{len(ladder.orders)} {kind} with refit" if null is not None else "not asked for",
         "block": block,
-        "n_blocks": n_units[0],
+        "n_blocks": n_units.blocks,
         "intervals": _describe_intervals(params, len(participants)),
     }
     return Encoding(data, stats, null, params)
@@ -189,12 +205,12 @@ def _bootstrap(
     folds: Folds,
     params: dict,
     rng: np.random.Generator,
-) -> tuple[Draws, tuple[int, int], int]:
+) -> tuple[Draws, Units, int]:
     """Draw blocks of time, people, and both; the same draws for all models, which stay paired."""
     n_draws, n_people = params["n_bootstraps"], score.shape[1]
-    block = 1 if params["order"] == "iid" else max(MIN_BLOCK, params["gap"])
+    block = params["group_size"] if params["order"] == "iid" else max(MIN_BLOCK, params["gap"])
     people = make_weights(n_people, n_draws, rng=rng) / n_people
-    weights, of_blocks, of_both, n_blocks = None, [], [], 0
+    weights, of_blocks, of_both = None, [], []
     for m in range(len(score)):
         sums = make_block_sums(
             np.broadcast_to(y[:, 0], prediction[:, m].shape),
@@ -203,14 +219,15 @@ def _bootstrap(
             block=block,
         )
         if weights is None:
-            n_blocks = len(sums.fold)
+            counts = np.bincount(sums.fold)
+            units = Units(len(sums.fold), int(counts.min()), n_people, len(counts))
             weights = make_block_weights(sums, n_draws, rng=rng)
         drawn = np.nan_to_num(bootstrap_fold_scores(sums, weights))  # (draw, person, region)
         of_blocks.append(drawn.mean(axis=1))
         of_both.append(np.einsum("dp,dpr->dr", people, drawn))
     of_people = np.einsum("dp,mpr->dmr", people, score)
     draws = Draws(np.stack(of_blocks, axis=1), of_people, np.stack(of_both, axis=1))
-    return Draws(*(_with_mean(d) for d in draws)), (n_blocks, n_people), block
+    return Draws(*(_with_mean(d) for d in draws)), units, block
 
 
 def _with_mean(x: np.ndarray) -> np.ndarray:
@@ -222,7 +239,7 @@ def _add_means(
     stats: xr.Dataset,
     score: np.ndarray,
     draws: Draws,
-    n_units: tuple[int, int],
+    n_units: Units,
     models: list[str],
     regions: list[str],
 ) -> xr.Dataset:
@@ -235,10 +252,12 @@ def _add_means(
         ("difference", paired, ("model", "model_2")),
     ):
         blocks, people, both = (d.var(axis=0, ddof=1) for d in drawn)
-        if n_units[1] < MIN_PARTICIPANTS:
-            variance, n = blocks * n_units[0] / (n_units[0] - 1), n_units[0]
+        if n_units.people < MIN_PARTICIPANTS:
+            variance, n = blocks * n_units.per_fold / (n_units.per_fold - 1), n_units.free
         else:
-            variance, n = combine_variances(blocks, people, both, sizes=n_units), min(n_units)
+            sizes = (n_units.per_fold, n_units.people)
+            variance = combine_variances(blocks, people, both, sizes=sizes)
+            n = min(n_units.free, n_units.people)
         interval = make_interval(value, variance, n=n)
         stats[name] = ((*dims, "region"), value[..., :-1])
         stats[f"{name}_interval"] = ((*dims, "region", "bound"), interval[..., :-1, :])
@@ -284,8 +303,9 @@ def _add_choices(
 
 
 def _describe_intervals(params: dict, n_people: int) -> str:
+    what = "stimuli" if params["order"] == "iid" else "blocks of time"
     if params["target"] == "group":
-        return "blocks of time (one group mean, so nothing is said of other people)"
+        return f"{what} (one group mean, so nothing is said of other people)"
     if n_people < MIN_PARTICIPANTS:
-        return f"blocks of time (with {n_people} people nothing is said of others)"
-    return "blocks of time and participants"
+        return f"{what} (with {n_people} people nothing is said of others)"
+    return f"{what} and participants"

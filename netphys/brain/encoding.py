@@ -17,7 +17,7 @@ from netphys.brain.encoding_result import Encoding
 from netphys.brain.oasm import SIGMAS, make_oasm
 from netphys.brain.responses import check_responses
 from netphys.brain.splits import choose_folds
-from netphys.core.hemodynamics import make_cosines, make_drift
+from netphys.core.hemodynamics import filter_highpass, make_cosines, make_drift
 from netphys.core.linear import ALPHAS
 from netphys.core.parallel import map_threads
 from netphys.core.resample import make_permutations, make_shifts
@@ -122,10 +122,14 @@ def fit_encoding(
     if n_bootstraps < 2:
         raise ValueError(f"n_bootstraps={n_bootstraps} gives no variance. Give at least 2.")
     check_type("features", features, Mapping, "a mapping of names to DataArrays")
-    seed = rng if isinstance(rng, int) else None
+    if not len(alphas) or not min(alphas) > 0:
+        raise ValueError(f"alphas={list(alphas)} must be one or more numbers above 0.")
+    seed = int(rng) if isinstance(rng, int | np.integer) else None
     if rng is None:
         seed = int(np.random.SeedSequence().entropy % 2**63)
     generator = np.random.default_rng(seed if seed is not None else rng)
+    if not features:
+        raise ValueError("features is empty. Give at least one model: {'model': DataArray}.")
     dim = _find_dim(responses)
     flaws = check_responses(responses, groups=groups)
     if flaws:
@@ -151,11 +155,12 @@ def fit_encoding(
         data = _average(data)
     rungs, layers = {}, {}
     if oasm:
-        rungs[OASM] = [make_oasm(data.y.shape[1], sigma=s, groups=groups) for s in SIGMAS]
+        rungs[OASM] = _make_oasm_sets(responses, data.y.shape[1], groups)
         layers[OASM] = [f"sigma {s}" for s in SIGMAS]
     rungs |= {name: _check_features(name, x, responses, dim) for name, x in features.items()}
     layers |= {name: _get_layers(name, x) for name, x in features.items()}
-    orders = _make_orders(responses, data.y.shape[1], rule, n_null, generator)
+    group_size = _find_group_size(responses, groups)
+    orders = _make_orders(data.y.shape[1], rule, n_null, group_size, responses, generator)
     ladder = Ladder(
         models=(NUISANCE, *rungs),
         rungs=tuple(rungs.values()),
@@ -185,6 +190,8 @@ def fit_encoding(
         "tr": responses.attrs.get("tr"),
         "n_samples": data.y.shape[1],
         "n_people": responses.sizes["participant"],
+        "group_size": group_size,
+        "personal": [k for k, z in (nuisance or {}).items() if "participant" in z.dims],
         "contrasts": [list(c) for c in _check_contrasts(contrasts, ladder.models)],
         "dataset": responses.attrs.get("dataset", ""),
     }
@@ -207,6 +214,10 @@ def _find_dim(responses: xr.DataArray) -> str:
 
 
 def _check_data(responses: xr.DataArray, nuisance: Mapping[str, xr.DataArray], dim: str) -> _Data:
+    for name in ("participant", "region"):
+        labels = responses[name].to_numpy().tolist()
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"responses have {name} labels twice: {labels}. Make them different.")
     y = responses.transpose("participant", dim, "region").to_numpy().astype(np.float64)
     participants = [str(p) for p in responses["participant"].to_numpy()]
     regions = [str(r) for r in responses["region"].to_numpy()]
@@ -215,6 +226,11 @@ def _check_data(responses: xr.DataArray, nuisance: Mapping[str, xr.DataArray], d
     for name, z in nuisance.items():
         _check_aligned(f"nuisance[{name!r}]", z, responses, dim)
         if "participant" in z.dims:
+            if "participant" not in z.coords:
+                raise ValueError(
+                    f"nuisance[{name!r}] has a dim participant without labels, so whose it is "
+                    "cannot be known. Give the labels of responses: assign_coords(participant=...)."
+                )
             z = z.sel(participant=responses["participant"])
         for p, own in enumerate(columns):
             one = z.isel(participant=p) if "participant" in z.dims else z
@@ -262,12 +278,23 @@ def _check_features(
     _check_aligned(f"features[{name!r}]", x, responses, dim)
     if "layer" not in x.dims:
         x = x.expand_dims("layer")
+    extra = set(x.dims) ^ {"layer", dim, "unit"}
+    if extra or not x.sizes["layer"] or not x.sizes["unit"]:
+        raise ValueError(
+            f"features[{name!r}] has dims {dict(x.sizes)}. Give ({dim}, unit) or (layer, {dim}, "
+            "unit), none of them empty."
+        )
+    labels = _get_layers(name, x)
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"features[{name!r}] has layer labels twice: {labels}.")
     return list(x.transpose("layer", dim, "unit").to_numpy())
 
 
 def _get_layers(name: str, x: xr.DataArray) -> list[str]:
-    labels = x["layer"].to_numpy() if "layer" in x.coords else [name]
-    return [str(v) for v in np.atleast_1d(labels)]
+    if "layer" in x.coords:
+        return [str(v) for v in np.atleast_1d(x["layer"].to_numpy())]
+    n = x.sizes.get("layer", 1)
+    return [name] if n == 1 else [f"{name} {k}" for k in range(n)]
 
 
 def _check_contrasts(
@@ -295,15 +322,47 @@ def _find_filter(
     return Filtered(cosines[:, 1 : k + 1], cosines[:, k + 1 :], signs)
 
 
+def _make_oasm_sets(responses: xr.DataArray, n: int, groups: np.ndarray | None) -> list[np.ndarray]:
+    """Return the feature sets of the model without content, filtered as the responses are."""
+    sets = [make_oasm(n, sigma=s, groups=groups) for s in SIGMAS]
+    cutoff = responses.attrs.get("highpass")
+    if cutoff is None:
+        return sets
+    return [filter_highpass(x, tr=responses.attrs["tr"], cutoff=cutoff) for x in sets]
+
+
+def _find_group_size(responses: xr.DataArray, groups: np.ndarray | None) -> int:
+    """Return how many iid trials belong together and are moved together, 1 without groups."""
+    if groups is None or responses.attrs["order"] != "iid":
+        return 1
+    labels = np.asarray(groups)
+    first = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
+    sizes = np.diff(np.append(first, len(labels)))
+    if len(set(sizes.tolist())) > 1 or len(sizes) != len(set(labels.tolist())):
+        raise ValueError(
+            "groups of iid responses must be of equal size and each in one place, so that whole "
+            "groups can be permuted. Sort by group, or average within groups."
+        )
+    return int(sizes[0])
+
+
 def _make_orders(
-    responses: xr.DataArray, n: int, rule: dict, n_null: int | None, rng: np.random.Generator
+    n: int,
+    rule: dict,
+    n_null: int | None,
+    group_size: int,
+    responses: xr.DataArray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return orders of the samples under the null hypothesis, (n_draws, n)."""
     check_type("n_null", n_null, (int, type(None)), "a number of draws, or None")
+    if n_null is not None and n_null < 0:
+        raise ValueError(f"n_null={n_null} is negative. Give a number of draws, 0 or None.")
     if n_null == 0:
         return np.empty((0, n), int)
     if responses.attrs["order"] == "iid":
-        return make_permutations(n, n_null or 999, rng=rng)
+        whole = make_permutations(n // group_size, n_null or 999, rng=rng)
+        return (whole[:, :, None] * group_size + np.arange(group_size)).reshape(len(whole), n)
     shifts = make_shifts(n, min_shift=max(1, rule["gap"]))
     if n_null is not None and n_null < len(shifts):
         shifts = shifts[np.linspace(0, len(shifts) - 1, n_null).round().astype(int)]

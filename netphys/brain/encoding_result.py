@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pandas as pd
 
+from netphys.brain.ceiling import LOWEST
 from netphys.data.result import Result
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class Encoding(Result):
         Returns
         -------
         table : DataFrame
-            Averaged over regions and participants, indexed by model. `shifted` is the mean gain
+            Averaged over regions and participants, indexed by model. `r / ceiling` is over regions
+            with a known ceiling; it is left out where personal nuisance (motion) predicts what no
+            ceiling of shared responses bounds. `shifted` is the mean gain
             under the null hypothesis: below 0, because features that carry nothing cost something.
         """
         s, nuisance = self.stats, self.models[0]
@@ -65,11 +68,19 @@ class Encoding(Result):
             },
             index=pd.Index(self.models, name="model"),
         )
-        if "ceiling" in s:
-            dims = [d for d in s["ceiling"].dims if d != "bound"]
-            upper = float(s["ceiling"].sel(bound="upper").mean(dims))
-            table["r / ceiling"] = table["r"] / upper if upper >= 0.05 else np.nan
+        if self._shares_ceiling:
+            upper = s["ceiling"].sel(bound="upper")
+            upper = upper.mean("participant") if "participant" in upper.dims else upper
+            known = (upper >= LOWEST).to_numpy()
+            mean = s["mean"].isel(region=known).mean("region")
+            table["r / ceiling"] = mean / float(upper.isel(region=known).mean())
         return table
+
+    @property
+    def _shares_ceiling(self) -> bool:
+        """Whether scores can be divided by the ceiling: it bounds what people share, no more."""
+        personal = self.params["personal"] and self.params["target"] == "participant"
+        return "ceiling" in self.stats and not personal and not self.params["leakage"]
 
     def _compute_null_gain(self) -> np.ndarray:
         """Return every model's mean gain over the nuisance under the null hypothesis."""
@@ -101,7 +112,8 @@ class Encoding(Result):
                     "regions above 0": f"{int((each[:, 0] > 0).sum())} of {len(each)}",
                 }
             )
-        return pd.DataFrame(rows).set_index("contrast")
+        columns = ["contrast", "difference", "lower", "upper", "regions above 0"]
+        return pd.DataFrame(rows, columns=columns).set_index("contrast")
 
     def to_regions(self) -> pd.DataFrame:
         """Return the mean score of every model in every region, with the ceiling.
@@ -123,12 +135,14 @@ class Encoding(Result):
     def holds_for(self) -> str:
         """What the result can be generalised to, in words."""
         p = self.params
+        if p["leakage"]:
+            return "It holds for nothing: ordered data were split at random."
         one = "this stimulus" if p["order"] == "ordered" else "stimuli like these"
         people = "people like these" if "participants" in p["intervals"] else "these people"
         text = f"It holds for {one} and {people}: intervals resample {p['intervals']}"
         if p["order"] == "ordered":
             text += " within the stimulus, so another one may give another answer"
-        return text + "."
+        return text + "; the fitted models are held fixed, which with few people is too narrow."
 
     def summary(self) -> str:
         """Return what came out as text for a terminal.
@@ -160,7 +174,7 @@ class Encoding(Result):
         """
         p, n = self.params, self.data.sizes
         filtered = (
-            f" Responses and regressors were high-pass filtered alike (discrete cosines, "
+            f" Responses, features and regressors were high-pass filtered alike (discrete cosines, "
             f"{p['highpass']:g} s)."
             if p["highpass"]
             else ""
@@ -170,6 +184,14 @@ class Encoding(Result):
         target = (
             "each participant" if p["target"] == "participant" else "the mean over participants"
         )
+        per = "per participant and " if p["target"] == "participant" else "per "
+        null = (
+            f" The null distribution of each model's gain over the nuisance is from {p['null']}: "
+            "what the nuisance left of the responses was moved, and everything fitted again; p = "
+            "(1 + hits) / (1 + draws), corrected over regions by Benjamini-Hochberg."
+            if self.null is not None
+            else " No null distribution was asked for."
+        )
         leak = " Ordered data were split at random on request (leakage)." if p["leakage"] else ""
         return (
             f"Responses of {p['n_people']} participants in {n['region']} regions were predicted by "
@@ -178,13 +200,10 @@ class Encoding(Result):
             f"response within each of {p['n_folds']} {p['split']} test sets, averaged over test "
             f"sets, with {p['gap']} samples left out beside each.{leak} The penalty "
             f"({len(p['alphas'])} values from {p['alphas'][0]:g} to {p['alphas'][-1]:g} mean "
-            f"eigenvalues) and, where there were several, the layer were chosen per participant "
-            f"and region in {p['n_inner']} nested folds. Intervals (95 %) are from "
+            f"eigenvalues) and, where there were several, the layer were chosen {per}"
+            f"region in {p['n_inner']} nested folds. Intervals (95 %) are from "
             f"{p['n_bootstraps']} bootstrap draws of {p['intervals']} (blocks of {p['block']} "
-            f"samples). The null distribution of each model's gain over the nuisance is from "
-            f"{p['null']}: what the nuisance left of the responses was moved, and everything "
-            f"fitted again; p = (1 + hits) / (1 + draws), corrected over regions by "
-            f"Benjamini-Hochberg."
+            f"samples), the fitted models held fixed.{null}"
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from netphys._check import check_type
-from netphys.core.hemodynamics import convolve_events, filter_highpass
+from netphys.core.hemodynamics import HRF_SPAN, convolve_events, filter_highpass
 
 CUTOFF = 128.0  # seconds
 
@@ -29,7 +29,7 @@ def prepare_responses(responses: xr.DataArray, *, cutoff: float | None = CUTOFF)
     Raises
     ------
     ValueError
-        If there is no `tr`, or the responses were filtered before.
+        If there is no `tr`, it does not fit the times, or the responses were filtered before.
     """
     check_type("responses", responses, xr.DataArray, "a DataArray with dim time")
     if responses.attrs.get("highpass") is not None:
@@ -39,6 +39,17 @@ def prepare_responses(responses: xr.DataArray, *, cutoff: float | None = CUTOFF)
         )
     if "tr" not in responses.attrs:
         raise ValueError("responses have no attribute tr. Set it: responses.attrs['tr'] = 2.0.")
+    tr, steps = responses.attrs["tr"], np.diff(responses["time"].to_numpy())
+    if not np.allclose(steps, tr, rtol=1e-3):
+        raise ValueError(
+            f"responses.attrs['tr']={tr} does not fit their times, which are {steps.min():g} to "
+            f"{steps.max():g} apart. Give both in seconds, one row per volume."
+        )
+    if cutoff is not None and not cutoff > 2 * tr:
+        raise ValueError(
+            f"cutoff={cutoff} is not longer than two volumes ({2 * tr} s). Give seconds, such as "
+            "128, or None."
+        )
     return _filter(responses, responses.attrs["tr"], cutoff)
 
 
@@ -71,7 +82,7 @@ def align_words(
     Raises
     ------
     ValueError
-        If there is not one onset per word.
+        If there is not one onset per word, or none lies within the volumes.
     """
     values = features.transpose("trial", ...)
     if len(onsets) != values.sizes["trial"]:
@@ -79,9 +90,15 @@ def align_words(
             f"onsets has {len(onsets)} entries for {values.sizes['trial']} words. Give one each."
         )
     x = values.to_numpy().astype(np.float64)
+    times = responses["time"].to_numpy()
+    heard = (onsets > times[0] - HRF_SPAN) & (onsets < times[-1])
+    if not heard.any():
+        raise ValueError(
+            f"no onset ({np.min(onsets):g} to {np.max(onsets):g}) lies within the volumes "
+            f"({times[0]:g} to {times[-1]:g}). Give onsets in seconds on the clock of responses."
+        )
     if centre:
         x = x - x.mean(axis=0)
-    times = responses["time"].to_numpy()
     coords = {
         name: c for name, c in values.coords.items() if "trial" not in c.dims and name != "time"
     }
@@ -117,6 +134,9 @@ def _filter(x: xr.DataArray, tr: float, cutoff: float | None) -> xr.DataArray:
     order = x.transpose("time", ...)
     n = order.sizes["time"]
     longest = 2 * n * tr + 1 if cutoff is None else cutoff  # no cosine is as slow as that
-    done = filter_highpass(order.to_numpy(), tr=tr, cutoff=longest)
+    before = order.to_numpy()
+    done = filter_highpass(before, tr=tr, cutoff=longest)
+    rounding = done.std(axis=0) < 1e-10 * np.abs(before).max(axis=0)
+    done = np.where(rounding, 0.0, done)  # a constant stays one
     attrs = x.attrs | {"highpass": cutoff, "tr": tr}
     return order.copy(data=done).transpose(*x.dims).assign_attrs(attrs)

@@ -10,6 +10,7 @@ from netphys.core.folds import Folds, find_gap, make_folds, make_random_folds
 from netphys.core.hemodynamics import HRF_SETTLED
 
 SPLITS = ("contiguous", "grouped", "random")
+MIN_TEST = 10  # samples in a test set
 
 
 def choose_folds(
@@ -54,7 +55,8 @@ def choose_folds(
     Raises
     ------
     ValueError
-        If ordered data would be split at random, or the order is not declared.
+        If ordered data would be split at random, are not in the order of time, or their groups
+        are interleaved; if the order is not declared, or test sets would be tiny.
 
     References
     ----------
@@ -79,6 +81,13 @@ def choose_folds(
         )
     dim = "time" if "time" in responses.dims else "trial"
     n = responses.sizes[dim]
+    if order == "ordered":
+        _check_order(responses, dim, groups)
+    if n < MIN_TEST * n_folds:
+        raise ValueError(
+            f"n_folds={n_folds} makes test sets of fewer than {MIN_TEST} of {n} samples, in which "
+            "a correlation says little. Use fewer folds."
+        )
     if split == "random":
         gap = 0
         folds = make_random_folds(n, n_folds=n_folds, rng=rng)
@@ -86,6 +95,26 @@ def choose_folds(
         gap = _default_gap(responses, dim, order) if gap is None else gap
         folds = make_folds(n, n_folds=n_folds, gap=gap, groups=groups)
     return folds, {"split": split, "n_folds": n_folds, "gap": gap, "leakage": leaks}
+
+
+def _check_order(responses: xr.DataArray, dim: str, groups: np.ndarray | None) -> None:
+    """Raise unless neighbours in the array are neighbours in time."""
+    labels = np.zeros(responses.sizes[dim]) if groups is None else np.asarray(groups)
+    border = labels[1:] != labels[:-1]
+    if border.sum() + 1 > len(set(labels.tolist())):
+        raise ValueError(
+            "groups are interleaved: samples of one group lie in several places, so that "
+            "neighbours in time would be trained on and tested. Give groups that are contiguous."
+        )
+    if "time" in responses.coords:
+        steps = np.diff(responses["time"].to_numpy())
+        if not ((steps > 0) | border).all():
+            first = int(np.argmin((steps > 0) | border))
+            raise ValueError(
+                f"responses are not in the order of time (sample {first + 1} is not after the one "
+                "before it), so that contiguous folds would be random ones. Sort them: "
+                f"responses.sortby({dim!r})."
+            )
 
 
 def _default_gap(responses: xr.DataArray, dim: str, order: str) -> int:

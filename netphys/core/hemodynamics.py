@@ -67,13 +67,15 @@ def convolve_events(onsets: np.ndarray, values: np.ndarray, *, times: np.ndarray
     Raises
     ------
     ValueError
-        If there is not one value per onset.
+        If there is not one value per onset, or one is not finite.
     """
     onsets, values = np.asarray(onsets, np.float64), np.asarray(values, np.float64)
     if len(onsets) != len(values):
         raise ValueError(
             f"onsets has {len(onsets)} events, values has {len(values)}. Give one value per onset."
         )
+    if not (np.isfinite(onsets).all() and np.isfinite(values).all()):
+        raise ValueError("onsets or values are not all finite. Leave such events out.")
     response = compute_hrf(np.asarray(times)[:, None] - onsets)
     return np.tensordot(response, values, axes=1)
 

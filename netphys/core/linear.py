@@ -145,7 +145,8 @@ def cross_validate_ridge(
         inner = make_folds(train, n_folds=n_inner, gap=gap, groups=groups)
         # scaled by the outer training rows, also for the inner folds: nothing tested is seen
         kernels = [make_kernel(x, train, scale=scale) for x in features]
-        loss = [_compute_loss(kernel, y, inner, alphas, nuisance, drift) for kernel in kernels]
+        known = y if drift is None else _take_out(drift, y, train)
+        loss = [_compute_loss(kernel, known, inner, alphas, nuisance, drift) for kernel in kernels]
         best = np.argmin(np.reshape(loss, (-1, n_targets)), axis=0)
         chosen_set[k], chosen_alpha[k] = np.divmod(best, len(alphas))
         for s in np.unique(chosen_set[k]):
@@ -204,12 +205,21 @@ def make_kernel(x: np.ndarray, train: np.ndarray, *, scale: bool = True) -> np.n
         In units of one feature (divided by their number).
     """
     x = np.asarray(x, np.float64)
+    largest = np.abs(x).max(axis=0, initial=0)
     x = x - x[train].mean(axis=0)
     if scale:
         deviation = x[train].std(axis=0)
-        varies = deviation > 1e-12 * max(1e-300, deviation.max(initial=0))
+        varies = deviation > 1e-10 * np.maximum(largest, 1e-300)
         x = x[:, varies] / deviation[varies]
     return x @ x.T / max(1, x.shape[1])
+
+
+def _take_out(drift: np.ndarray, y: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Take drift out of the training rows: inner test rows know nothing of the outer ones."""
+    slow = drift[train] - drift[train].mean(axis=0)
+    known = np.array(y, np.float64)
+    known[train] -= slow @ (linalg.pinv(slow) @ y[train])
+    return known
 
 
 def _compute_loss(
@@ -247,8 +257,9 @@ class _Dual:
         across = kernel[np.ix_(test, train)] - self._z_test @ (self._fit @ k_train)
         values, vectors = linalg.eigh((inside + inside.T) / 2, driver="evd")
         values = np.maximum(values, 0)
-        self._unit = values.mean() or 1.0
-        keep = values > 1e-12 * max(values[-1], 1e-300)
+        # what the nuisance explains already leaves rounding, which is no feature
+        keep = values > 1e-10 * max(np.trace(k_train) / len(train), 1e-300)
+        self._unit = values.mean() if keep.any() else 1.0
         self._values, self._vectors = values[keep], vectors[:, keep]
         self._across = self._project(across.T).T @ self._vectors
 
@@ -288,7 +299,8 @@ def _make_design(
 
 def _add_intercept(nuisance: np.ndarray) -> np.ndarray:
     """Put a constant beside the nuisance, whose columns are brought to one size."""
-    z = np.asarray(nuisance, np.float64)
-    z = z - z.mean(axis=0)
+    raw = np.asarray(nuisance, np.float64)
+    z = raw - raw.mean(axis=0)
     size = np.sqrt((z * z).mean(axis=0))
-    return np.column_stack([np.ones(len(z)), z[:, size > 0] / size[size > 0]])
+    varies = size > 1e-10 * np.abs(raw).max(axis=0, initial=0)
+    return np.column_stack([np.ones(len(z)), z[:, varies] / size[varies]])

@@ -203,8 +203,8 @@ def _pool_sites(session: Session, sites: tuple[str, ...]) -> xr.DataArray:
 def _look_up(session: Session, sites: np.ndarray, words: xr.Dataset) -> xr.DataArray:
     """Return the values of every word of the story from a session of distinct word forms."""
     pooled = _pool_sites(session, tuple(str(s) for s in sites))
-    table = session.trial_table.sort_values("stimulus_index", kind="stable")
-    row = {form: i for i, form in enumerate(table["word_form"])}
+    shown = session.pool(str(sites[0]))["word_form"].to_numpy()
+    row = {form: i for i, form in enumerate(shown)}
     forms = words["word_form"].to_numpy()
     absent = [form for form in forms if form not in row]
     if absent:

@@ -111,9 +111,10 @@ def _show_match(results: Mapping[str, Encoding]) -> Part:
         tables[f"Mean r per region, predicting {_TARGETS[target]}"] = result.to_regions()
     text = (
         "r is the mean over test sets of the correlation within each; the correlation over all "
-        "test sets joined stands beside it. 'r / ceiling' divides the mean by the mean upper "
-        "ceiling of the same target. 'shifted' is the mean gain over the nuisance when responses "
-        "are shifted against the story: below zero, because features that carry nothing cost "
+        "test sets joined stands beside it. 'r / ceiling' divides by the upper ceiling of the "
+        "same target; it is left out where personal motion is among the regressors, because the "
+        "ceiling bounds only what people share. 'shifted' is the mean gain over the nuisance when "
+        "responses are shifted against the story: below zero, as features that carry nothing cost "
         "something. p says how often a shift gains as much as was observed, so that a gain of "
         "nearly nothing can still be more than chance gives.",
     )
@@ -122,7 +123,7 @@ def _show_match(results: Mapping[str, Encoding]) -> Part:
 
 def _show_controls(results: Mapping[str, Encoding]) -> Part:
     text = [
-        "Nuisance: word onset, duration and length, sound power and the person's motion, fitted "
+        f"Nuisance: {', '.join(next(iter(results.values())).params['nuisance'])}; fitted "
         "jointly with every model and not penalised. OASM: a model without content that knows "
         "only which volumes are neighbours; with honest folds it must add nothing. Untrained twin: "
         "the same network with random weights, shown the same words in the same contexts. "
@@ -172,9 +173,10 @@ def _say_holds_for(protocol: Protocol, results: Mapping[str, Encoding]) -> tuple
         r = row.loc[f"{CONTEXT} - {ALONE}"]
         if r["lower"] <= 0:
             text.append(
-                "Context adds nothing that can be measured here over the same words in isolation: "
-                "what the network predicts of these responses is lexical. For sentence encoders "
-                "such as MiniLM this is what to expect."
+                "No gain of context over the same words in isolation is shown here (at most "
+                f"{show(r['upper'])} by the interval): as far as this goes, what the network "
+                "predicts of these responses is lexical. For sentence encoders such as MiniLM a "
+                "difference near zero is what to expect."
             )
     text.append(
         "To predict is not to be the same: a score says that the features carry information about "
