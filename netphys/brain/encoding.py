@@ -11,13 +11,13 @@ import xarray as xr
 
 from netphys._check import check_option, check_positive, check_type
 from netphys._options import TARGETS
-from netphys.brain._ladder import Filtered, Ladder, fit_person, summarise
+from netphys.brain._ladder import Ladder, fit_person, summarise
 from netphys.brain.ceiling import compute_ceiling
 from netphys.brain.encoding_result import Encoding
 from netphys.brain.oasm import SIGMAS, make_oasm
 from netphys.brain.responses import check_responses
 from netphys.brain.splits import choose_folds
-from netphys.core.hemodynamics import filter_highpass, make_cosines, make_drift
+from netphys.core.hemodynamics import filter_highpass, make_drift
 from netphys.core.linear import ALPHAS
 from netphys.core.parallel import map_threads
 from netphys.core.resample import make_permutations, make_shifts
@@ -171,7 +171,7 @@ def fit_encoding(
         groups=groups,
         alphas=tuple(alphas),
         orders=orders,
-        filtered=_find_filter(responses, orders, generator),
+        drift=_find_drift(responses, data.y.shape[1]),
     )
     people = list(zip(data.y, data.nuisance, strict=True))
     fits = map_threads(
@@ -309,17 +309,10 @@ def _check_contrasts(
     return [tuple(pair) for pair in contrasts]
 
 
-def _find_filter(
-    responses: xr.DataArray, orders: np.ndarray, rng: np.random.Generator
-) -> Filtered | None:
+def _find_drift(responses: xr.DataArray, n: int) -> np.ndarray | None:
     """Return what the responses' high-pass filter took out; None if they were not filtered."""
-    cutoff, n = responses.attrs.get("highpass"), orders.shape[1]
-    if cutoff is None:
-        return None
-    k = make_drift(n, tr=responses.attrs["tr"], cutoff=cutoff).shape[1] - 1
-    cosines = make_cosines(n, 2 * k + 1)
-    signs = rng.choice([-1.0, 1.0], size=(len(orders), k))
-    return Filtered(cosines[:, 1 : k + 1], cosines[:, k + 1 :], signs)
+    cutoff = responses.attrs.get("highpass")
+    return None if cutoff is None else make_drift(n, tr=responses.attrs["tr"], cutoff=cutoff)[:, 1:]
 
 
 def _make_oasm_sets(responses: xr.DataArray, n: int, groups: np.ndarray | None) -> list[np.ndarray]:

@@ -101,28 +101,11 @@ def make_drift(n: int, *, tr: float, cutoff: float = 128.0) -> np.ndarray:
     ----------
     .. [1] Friston KJ et al. (1995). NeuroImage 2:45-53. doi:10.1006/nimg.1995.1007
     """
-    return make_cosines(n, int(np.floor(2 * n * tr / cutoff)) + 1)
-
-
-def make_cosines(n: int, n_cosines: int) -> np.ndarray:
-    """Make the first functions of the discrete cosine transform.
-
-    Parameters
-    ----------
-    n : int
-        Number of samples.
-    n_cosines : int
-        Number of functions.
-
-    Returns
-    -------
-    cosines : ndarray, shape (n, n_cosines)
-        Orthonormal columns, from slow to fast, the constant first.
-    """
-    angle = np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(n_cosines) / n
-    cosines = np.cos(angle) * np.sqrt(2 / n)
-    cosines[:, :1] = 1 / np.sqrt(n)
-    return cosines
+    order = int(np.floor(2 * n * tr / cutoff))
+    angle = np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(order + 1) / n
+    drift = np.cos(angle) * np.sqrt(2 / n)
+    drift[:, 0] = 1 / np.sqrt(n)
+    return drift
 
 
 def filter_highpass(x: np.ndarray, *, tr: float, cutoff: float = 128.0) -> np.ndarray:
