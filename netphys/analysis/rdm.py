@@ -190,7 +190,8 @@ class RDM(Result):
         number = f"{low}" if low == high else f"{low} to {high}"
         trials = "one trial each" if high == 1 else f"averaged over {number} trials each"
         pool = f", pooled over the samples of a trial ({p['how']})" if "how" in p else ""
-        layers = f" at {len(p['sites'])} sites of the model" if "sites" in p else ""
+        n_sites = len(p.get("sites", ()))
+        layers = f" at {n_sites} site{'s' if n_sites > 1 else ''} of the model" if n_sites else ""
         return (
             f"Representational dissimilarity matrices were computed{layers} between the activity "
             f"patterns of {n} conditions ({trials}; {p['by']}{pool}) as "

@@ -261,7 +261,8 @@ class RSAMatch(Result):
         data, s = self._pick(region)
         p = self.params
         place = f"{region or (self.regions[0] if self.regions else '')}\n".lstrip("\n")
-        people = f"{p['n_participants']} participant" + ("s" if p["n_participants"] > 1 else "")
+        n_people = p["n_participants"]
+        people = f"{n_people} participants" if n_people > 1 else "one RDM"
         marked = s["p_max"].to_numpy() < 0.05 if "p_max" in s else np.zeros(s.sizes["layer"], bool)
         return draw_match(
             [str(v) for v in data["layer"].to_numpy()],

@@ -96,15 +96,21 @@ def _introduce(sessions: Mapping[str, Session]) -> Section:
                 "session": name,
                 "network": subject["name"],
                 "class": subject["class"],
-                "weights": subject["init"]
-                + (f", seed {subject['seed']}" if subject["init"] != "trained" else ""),
+                "weights": _describe_weights(subject),
                 "parameters": subject["n_parameters"],
             }
         )
     text = "Every network is an experimental subject with fixed weights."
-    if any(r["weights"] != "trained" and r["session"] != SUBJECT for r in rows):
+    if any(s.provenance["subject"]["init"] != "trained" for s in sessions.values()):
         text += " Those with random or shuffled weights are controls: they have learned nothing."
     return Section("Subject", (text,), tables={"Networks": pd.DataFrame(rows)})
+
+
+def _describe_weights(subject: Mapping) -> str:
+    if subject["n_parameters"] == 0:
+        return "none"
+    seed = f", seed {subject['seed']}" if subject["init"] != "trained" else ""
+    return subject["init"] + seed
 
 
 def _show(session: Session, results: Mapping[str, Result]) -> Section:

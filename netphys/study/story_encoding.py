@@ -37,12 +37,14 @@ def find_findings(protocol: Protocol, results: Mapping[str, Encoding]) -> Findin
     model = main.models[-1]
     row = main.to_ladder().loc[model]
     where = f"{main.params['n_people']} people and {main.data.sizes['region']} regions"
-    gain = row["above nuisance"]
+    gain, tested = row["above nuisance"], pd.notna(row["p"])
+    *most, last = main.params["nuisance"]
+    listed = f"{', '.join(most)} and {last}" if most else last
     headline = (
         f"Features of the {model} predict {_TARGETS[main.params['target']]} with r = "
         f"{show(row['r'])} over {where}: {show(abs(gain))} {'above' if gain >= 0 else 'below'} "
-        f"what {', '.join(main.params['nuisance'])} predict alone"
-        + (f" ({format_p(row['p'], symbol='p')})." if pd.notna(row["p"]) else ".")
+        f"what {listed} predict alone"
+        + (f" (against shifted responses {format_p(row['p'], symbol='p')})." if tested else ".")
     )
     return Findings(
         headline=headline,

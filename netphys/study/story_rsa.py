@@ -169,7 +169,7 @@ def _show_match(results: Mapping[str, Result]) -> Part:
     seeds = int(match.data["seed_n"].to_numpy().max())
     if seeds > 1:
         few = "; so few say nothing of other seeds" if seeds < MIN_SEEDS else ""
-        text.append(f"Networks with several seeds are shown by their mean over {seeds}{few}.")
+        text.append(f"Networks with several seeds are shown by their mean over {seeds} seeds{few}.")
     if "monkey" in results:
         monkey: RSAMatch = results["monkey"]
         pictures += _draw_matches(monkey, "monkey IT")
