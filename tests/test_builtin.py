@@ -178,7 +178,7 @@ def test_gabor_refuses_frequencies_that_do_not_fit():
 
 
 def test_list_builtins_names_them_all():
-    names = {"builtin:language", "builtin:resnet18", "builtin:pixels", "builtin:gabor"}
+    names = {f"builtin:{n}" for n in ("language", "resnet18", "minilm", "pixels", "gabor")}
     assert set(list_builtins()) == names
     with pytest.raises(ValueError, match=r"'builtin:gabbor' is unknown") as caught:
         netphys.load_subject("builtin:gabbor")

@@ -11,6 +11,7 @@ import xarray as xr
 
 from netphys._check import check_option, check_positive, check_type
 from netphys._options import TARGETS
+from netphys.analysis._align import open_rng
 from netphys.brain._ladder import Ladder, fit_person, summarise
 from netphys.brain.ceiling import compute_ceiling
 from netphys.brain.encoding_result import Encoding
@@ -117,28 +118,11 @@ def fit_encoding(
     .. [1] Freedman D, Lane D (1983). J Bus Econ Stat 1:292-298. doi:10.2307/1391660
     .. [2] Hadidi N, Feghhi E et al. (2026). Nat Commun. doi:10.1038/s41467-026-72253-7
     """
-    check_option("target", target, TARGETS)
-    check_positive("n_bootstraps", n_bootstraps)
-    if n_bootstraps < 2:
-        raise ValueError(f"n_bootstraps={n_bootstraps} gives no variance. Give at least 2.")
-    check_type("features", features, Mapping, "a mapping of names to DataArrays")
-    if not len(alphas) or not min(alphas) > 0:
-        raise ValueError(f"alphas={list(alphas)} must be one or more numbers above 0.")
-    seed = int(rng) if isinstance(rng, int | np.integer) else None
-    if rng is None:
-        seed = int(np.random.SeedSequence().entropy % 2**63)
-    generator = np.random.default_rng(seed if seed is not None else rng)
-    if not features:
-        raise ValueError("features is empty. Give at least one model: {'model': DataArray}.")
-    dim = _find_dim(responses)
-    flaws = check_responses(responses, groups=groups)
-    if flaws:
-        where, why = next(iter(flaws.items()))
-        raise ValueError(
-            f"responses of {where} cannot be used: {why} ({len(flaws)} such series). Leave them "
-            "out, for example responses.drop_sel(participant=[...]) or (region=[...])."
-        )
-    data = _check_data(responses, nuisance or {}, dim)
+    _check_options(features, target, n_bootstraps, alphas)
+    generator, seed = open_rng(rng)
+    dim, nuisance = _find_dim(responses), nuisance or {}
+    _check_flaws(responses, groups)
+    data = _check_data(responses, nuisance, dim)
     folds, rule = choose_folds(
         responses,
         split=split,
@@ -153,14 +137,12 @@ def fit_encoding(
         ceiling = compute_ceiling(responses, target=target, folds=folds)
     if target == "group":
         data = _average(data)
-    rungs, layers = {}, {}
-    if oasm:
-        rungs[OASM] = _make_oasm_sets(responses, data.y.shape[1], groups)
-        layers[OASM] = [f"sigma {s}" for s in SIGMAS]
+    n = data.y.shape[1]
+    rungs = {OASM: _make_oasm_sets(responses, n, groups)} if oasm else {}
     rungs |= {name: _check_features(name, x, responses, dim) for name, x in features.items()}
+    layers = {OASM: [f"sigma {s}" for s in SIGMAS]} if oasm else {}
     layers |= {name: _get_layers(name, x) for name, x in features.items()}
     group_size = _find_group_size(responses, groups)
-    orders = _make_orders(data.y.shape[1], rule, n_null, group_size, responses, generator)
     ladder = Ladder(
         models=(NUISANCE, *rungs),
         rungs=tuple(rungs.values()),
@@ -170,8 +152,8 @@ def fit_encoding(
         gap=rule["gap"],
         groups=groups,
         alphas=tuple(alphas),
-        orders=orders,
-        drift=_find_drift(responses, data.y.shape[1]),
+        orders=_make_orders(n, rule, n_null, group_size, responses, generator),
+        drift=_find_drift(responses, n),
     )
     people = list(zip(data.y, data.nuisance, strict=True))
     fits = map_threads(
@@ -185,19 +167,44 @@ def fit_encoding(
         "alphas": list(alphas),
         "n_bootstraps": n_bootstraps,
         "seed": seed,
-        "nuisance": list(nuisance or {}),
+        "nuisance": list(nuisance),
         "highpass": responses.attrs.get("highpass"),
         "tr": responses.attrs.get("tr"),
-        "n_samples": data.y.shape[1],
+        "n_samples": n,
         "n_people": responses.sizes["participant"],
         "group_size": group_size,
-        "personal": [k for k, z in (nuisance or {}).items() if "participant" in z.dims],
+        "personal": [k for k, z in nuisance.items() if "participant" in z.dims],
         "contrasts": [list(c) for c in _check_contrasts(contrasts, ladder.models)],
         "dataset": responses.attrs.get("dataset", ""),
     }
     return summarise(
         ladder, fits, data.y, ceiling, layers, params, data.participants, data.regions, generator
     )
+
+
+def _check_options(
+    features: Mapping[str, xr.DataArray], target: str, n_bootstraps: int, alphas: Sequence[float]
+) -> None:
+    check_option("target", target, TARGETS)
+    check_positive("n_bootstraps", n_bootstraps)
+    if n_bootstraps < 2:
+        raise ValueError(f"n_bootstraps={n_bootstraps} gives no variance. Give at least 2.")
+    if not len(alphas) or not min(alphas) > 0:
+        raise ValueError(f"alphas={list(alphas)} must be one or more numbers above 0.")
+    check_type("features", features, Mapping, "a mapping of names to DataArrays")
+    if not features:
+        raise ValueError("features is empty. Give at least one model: {'model': DataArray}.")
+
+
+def _check_flaws(responses: xr.DataArray, groups: np.ndarray | None) -> None:
+    """Raise if a series is constant or not all known."""
+    flaws = check_responses(responses, groups=groups)
+    if flaws:
+        where, why = next(iter(flaws.items()))
+        raise ValueError(
+            f"responses of {where} cannot be used: {why} ({len(flaws)} such series). Leave them "
+            "out, for example responses.drop_sel(participant=[...]) or (region=[...])."
+        )
 
 
 def _find_dim(responses: xr.DataArray) -> str:
