@@ -751,7 +751,7 @@ def test_objects_from_models_to_report(scratch):
     assert set(of) - set(in_monkeys) == {"monkeyIT (stored)"}
     page, _, text = tell(study.report)
     told = page.text("p")
-    headline = next(t for t in told if t.startswith("Of all recorded layers"))
+    headline = next(t for t in told if t.startswith("Of the matched layers"))
     assert told.index(headline) < 4 and "subject: energy" in headline
     assert not any(name.removesuffix(" (stored)") in headline for name in stored)
     assert "Human and monkey IT agree with Pearson's r 0.491" in text
