@@ -153,7 +153,7 @@ def summarise(
     flat = np.isnan(compute_fold_scores(y, prediction, folds=ladder.folds)).all(axis=0)
     stats["concatenated"] = data.copy(data=np.where(flat, 0.0, np.nan_to_num(joined)))
     draws, n_units, block = _bootstrap(y, prediction, score, ladder.folds, params, rng)
-    stats = _add_means(stats, score, draws, n_units, models, regions)
+    stats = _add_means(stats, score, draws, n_units)
     stats = _add_choices(stats, ladder, fits, layers)
     if ceiling is not None:
         stats["ceiling"] = ceiling
@@ -166,7 +166,7 @@ def summarise(
             coords={"model": models, "region": regions},
             attrs={"units": "r above the nuisance"},
         )
-        stats = _add_p(stats, score, each, models, regions)
+        stats = _add_p(stats, score, each)
     kind = "permutations" if params["order"] == "iid" else "circular shifts"
     params = params | {
         "null": f"{len(ladder.orders)} {kind} with refit" if null is not None else "not asked for",
@@ -214,14 +214,7 @@ def _with_mean(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x, x.mean(axis=-1, keepdims=True)], axis=-1)
 
 
-def _add_means(
-    stats: xr.Dataset,
-    score: np.ndarray,
-    draws: Draws,
-    n_units: Units,
-    models: list[str],
-    regions: list[str],
-) -> xr.Dataset:
+def _add_means(stats: xr.Dataset, score: np.ndarray, draws: Draws, n_units: Units) -> xr.Dataset:
     """Add the group's means and paired differences with intervals, per region and over all."""
     mean = _with_mean(score.mean(axis=1))
     single = mean, *draws
@@ -245,9 +238,7 @@ def _add_means(
     return stats
 
 
-def _add_p(
-    stats: xr.Dataset, score: np.ndarray, null: np.ndarray, models: list[str], regions: list[str]
-) -> xr.Dataset:
+def _add_p(stats: xr.Dataset, score: np.ndarray, null: np.ndarray) -> xr.Dataset:
     """Add p-values of each model's gain over the nuisance; NaN for the nuisance itself."""
     mean = score.mean(axis=1)
     gain = mean - mean[0]

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from netphys._check import check_option, check_type
+from netphys._options import FACTORS
 from netphys.analysis._align import (
     NAMES,
     align_rdms,
@@ -29,8 +30,6 @@ from netphys.brain._findings import Findings, draw_scores
 from netphys.brain.match_result import RSAMatch
 from netphys.core.compare import METHODS
 from netphys.core.resample import MIN_PARTICIPANTS, MIN_STIMULI
-
-FACTORS = ("stimuli", "participants")
 
 
 def match_rdms(

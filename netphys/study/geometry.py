@@ -61,8 +61,7 @@ def match_geometry(protocol: Protocol, sessions: Mapping[str, Session]) -> dict[
         results["controls"] = compare_networks(protocol, models, results["match"], people, options)
     options["generalize"] = tuple(f for f in table.generalize if f != "participants")
     if "monkey_rdm" in brain:
-        monkey = to_rdm(brain["monkey_rdm"])
-        monkey.data.attrs["order"] = brain.attrs["order"]
+        monkey = to_rdm(brain["monkey_rdm"].assign_attrs(order=brain.attrs["order"]))
         ours = {name: rdm for name, rdm in models.items() if not _is_of_monkeys(name)}
         results["monkey"] = match_rdms(ours, monkey, **options)
         results["species"] = compare_rdms(
@@ -140,10 +139,7 @@ def make_models(protocol: Protocol, sessions: Mapping[str, Session]) -> dict[str
     table = protocol.match
     rdms = {SUBJECT: compute_layer_rdms(sessions[SUBJECT], sites=table.sites, metric=table.metric)}
     for other in protocol.others:
-        names = list(other.session_names)
-        own = sessions[names[0]]
-        if len(names) > 1:
-            own = Cohort({name: sessions[name] for name in names})
+        own = _join(sessions, list(other.session_names))
         sites = other.sites or table.sites
         rdms[other.name] = compute_layer_rdms(own, sites=sites, metric=table.metric)
     return rdms
@@ -168,10 +164,14 @@ def make_twins(protocol: Protocol, sessions: Mapping[str, Session]) -> RDM | Non
     names = [t.name for t in protocol.twins]
     if not names:
         return None
-    own = sessions[names[0]]
-    if len(names) > 1:
-        own = Cohort({name: sessions[name] for name in names})
-    return compute_layer_rdms(own, sites=table.sites, metric=table.metric)
+    return compute_layer_rdms(_join(sessions, names), sites=table.sites, metric=table.metric)
+
+
+def _join(sessions: Mapping[str, Session], names: list[str]) -> Session | Cohort:
+    """Return the session of one network, or the cohort of several seeds of it."""
+    if len(names) == 1:
+        return sessions[names[0]]
+    return Cohort({name: sessions[name] for name in names})
 
 
 def make_brain_rdm(brain: xr.Dataset, metric: str) -> RDM:
@@ -190,11 +190,8 @@ def make_brain_rdm(brain: xr.Dataset, metric: str) -> RDM:
         Dims (condition, condition_2, participant), and region where the dataset has it.
     """
     if "rdm" in brain:
-        rdm = to_rdm(brain["rdm"])
-    else:
-        rdm = compute_rdm(brain["responses"], by="stimulus_id", metric=metric)
-    rdm.data.attrs["order"] = brain.attrs["order"]
-    return rdm
+        return to_rdm(brain["rdm"])
+    return compute_rdm(brain["responses"], by="stimulus_id", metric=metric)
 
 
 def _is_of_monkeys(name: str) -> bool:

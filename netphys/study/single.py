@@ -9,6 +9,7 @@ from pathlib import Path
 from netphys._check import check_type
 from netphys._options import SUBJECT
 from netphys.brain.datasets import load_brain
+from netphys.core.resample import MIN_PARTICIPANTS
 from netphys.data.result import Result
 from netphys.data.session import Session, open_session
 from netphys.protocol import (
@@ -82,7 +83,7 @@ def compare_session(
             dataset=dataset,
             analysis="encoding" if timed else "rsa",
             sites=tuple(sites),
-            generalize=("stimuli", "participants") if people >= 6 else ("stimuli",),
+            generalize=("stimuli", "participants") if people >= MIN_PARTICIPANTS else ("stimuli",),
             seed=seed,
         ),
     )
