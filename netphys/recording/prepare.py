@@ -63,6 +63,8 @@ class Run:
         What the file will hold.
     nonfinite : str
         "raise" or "keep".
+    compile : bool or dict
+        Whether the model is compiled, or how.
     """
 
     subject: Subject
@@ -72,6 +74,7 @@ class Run:
     clocks: Clocks
     spec: SessionSpec
     nonfinite: str
+    compile: bool | Mapping[str, object]
 
 
 def prepare(
@@ -115,7 +118,9 @@ def prepare(
         subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
     )
     spec = _make_spec(subject, stimuli, plan, planned, clocks, provenance)
-    return Run(subject, presentation, plan, planned, clocks, spec, options["nonfinite"])
+    return Run(
+        subject, presentation, plan, planned, clocks, spec, options["nonfinite"], options["compile"]
+    )
 
 
 def _probe(

@@ -28,6 +28,7 @@ from netphys.data.session import Session, open_session
 from netphys.data.stimuli import Stimuli
 from netphys.recording import kernels
 from netphys.recording.capture import Capture, hold_still
+from netphys.recording.compiled import check_not_compiled, compile_model
 from netphys.recording.forms import make_forms
 from netphys.recording.memory import DEFAULT_MEMORY, check_memory
 from netphys.recording.passes import Tap, make_batch
@@ -53,6 +54,7 @@ def record(
     max_memory: int = DEFAULT_MEMORY,
     commit_seconds: float = COMMIT_SECONDS,
     commit_batches: int | None = None,
+    compile: bool | Mapping[str, object] = False,
     nonfinite: str = "raise",
     resume: bool = False,
     overwrite: bool = False,
@@ -99,6 +101,9 @@ def record(
         Finished batches are made safe at least this often, in seconds.
     commit_batches : int, optional
         Make finished batches safe as soon as there are this many.
+    compile : bool or dict
+        Compile the model as one graph with the hooks inside (True, or options of
+        ``torch.compile``). Values are then those of the compiled model.
     nonfinite : str
         "raise": stop at a NaN or infinite activation; "keep": store and count them.
     resume : bool
@@ -150,6 +155,8 @@ def record(
         check_positive("commit_batches", commit_batches)
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")
+    check_type("compile", compile, (bool, Mapping), "True, False, or options of torch.compile")
+    check_not_compiled(subject.model)
     path = Path(path).expanduser()
     _check_target(path, resume, overwrite)
     chosen = select_sites(subject.model, sites)
@@ -161,6 +168,7 @@ def record(
             "nonfinite": nonfinite,
             "eager": eager,
             "forms": forms.to_dict(),
+            "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
         run = prepare(subject, stimuli, chosen, forms, options, protocol)
         writing = {
@@ -240,13 +248,14 @@ def _record_batches(
     row_bytes = {s.name: s.row_bytes for s in run.spec.series}
     workspace, device = kernels.Workspace(), run.subject.device
     counts: dict[str, torch.Tensor] = {}
+    sites = [p.shape.site for p in run.sites]
 
     def take(site: Site, value: torch.Tensor) -> None:
         counts[site.name] = taps[site.name].take(value, batch)
 
     with (
         Writer(path, layout, row_bytes, **writing) as writer,
-        Capture(run.subject.model, [p.shape.site for p in run.sites], take) as capture,
+        Capture(run.subject.model, sites, take, graph=run.compile is not False) as capture,
         tqdm(
             total=len(run.spec.trials),
             initial=sum(len(b) for b, d in zip(run.plan, done, strict=True) if d),
@@ -255,6 +264,7 @@ def _record_batches(
             disable=not progress,
         ) as bar,
     ):
+        model = compile_model(run.subject.model, run.compile)  # with the hooks inside
         taps = {p.shape.site.name: Tap(p, writer, device, workspace) for p in run.sites}
         for number in np.flatnonzero(~done):
             rows = run.plan[number]
@@ -263,7 +273,7 @@ def _record_batches(
             batch = make_batch(number, rows, n_positions, first, mask, clocks.segments)
             args, kwargs = presentation.make_inputs(rows)
             capture.start()
-            run.subject.model(*args, **kwargs)
+            model(*args, **kwargs)
             capture.check()
             writer.commit(number, _check_counts(run, counts, rows))
             bar.update(len(rows))
