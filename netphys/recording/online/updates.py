@@ -10,10 +10,11 @@ from netphys.core.online import Moments, Sparsity, Statistic, Surprisal
 from netphys.recording.online.batch import BatchInfo
 
 CHUNK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # of float64 at a time: the cache, a share of the card
+TensorState = dict[str, torch.Tensor]
 
 
 def update_moments(
-    statistic: Moments, state: dict[str, torch.Tensor], rows: torch.Tensor, batch: BatchInfo
+    statistic: Moments, state: TensorState, rows: torch.Tensor, batch: BatchInfo
 ) -> None:
     """Add rows to `Moments`.
 
@@ -28,22 +29,21 @@ def update_moments(
     batch : BatchInfo
         Not needed.
     """
-    for x in split_rows(rows):
-        x, finite, n_bad = mark_finite(x)
-        part = compute_central(x, finite, n_bad, statistic.powers)
-        if finite is None:
-            low, high = x.amin(0), x.amax(0)
-        else:
-            inf = torch.full_like(x, torch.inf)
-            low, high = torch.where(finite, x, inf).amin(0), torch.where(finite, x, -inf).amax(0)
-        statistic.merge(
-            state,
-            {"seen": torch.zeros_like(state["seen"]), **part, "min": low, "max": high},
-        )
+    if not len(rows):
+        return
+    finite = mark_finite(rows)
+    part = compute_central(rows, finite, statistic.powers)
+    if finite is None:
+        part |= {"min": rows.amin(0), "max": rows.amax(0)}
+    else:
+        inf = rows.new_full((), torch.inf)
+        part["min"] = torch.where(finite, rows, inf).amin(0)
+        part["max"] = torch.where(finite, rows, -inf).amax(0)
+    merge_part(statistic, state, part)
 
 
 def update_sparsity(
-    statistic: Sparsity, state: dict[str, torch.Tensor], rows: torch.Tensor, batch: BatchInfo
+    statistic: Sparsity, state: TensorState, rows: torch.Tensor, batch: BatchInfo
 ) -> None:
     """Add rows to `Sparsity`.
 
@@ -58,42 +58,56 @@ def update_sparsity(
     batch : BatchInfo
         Not needed.
     """
-    for x in split_rows(rows):
-        x, finite, n_bad = mark_finite(x)
-        n_bad_zero = n_bad  # what is not finite stands in x as 0
-        rate = x.clamp(min=0)
-        part = compute_central(rate, finite, n_bad, (2,))
-        events = x > statistic.threshold
-        if finite is not None:
-            events &= finite
-        population = _compute_population(rate, finite)
-        part |= {
-            "n_zero": (x == 0).sum(0) - n_bad_zero,
-            "n_near_zero": (x.abs() <= statistic.tolerance).sum(0) - n_bad_zero,
-            "n_events": events.sum(0),
-            **{f"population_{k}": v for k, v in population.items()},
-        }
-        statistic.merge(state, {"seen": torch.zeros_like(state["seen"]), **part})
+    if not len(rows):
+        return
+    finite = mark_finite(rows)
+    if finite is not None:
+        rows = torch.where(finite, rows, torch.zeros_like(rows))
+    rates = rows.clamp(min=0)
+    part = compute_central(rates, finite, (2,))
+    n_bad = part["n_nonfinite"]  # these stand in rows as 0
+    events = _exceeds(rows, statistic.threshold)
+    part |= {
+        "n_zero": (rows == 0).sum(0) - n_bad,
+        "n_near_zero": (~_exceeds(rows.abs(), statistic.tolerance)).sum(0) - n_bad,
+        "n_events": (events if finite is None else events & finite).sum(0),
+    }
+    shares = _compute_population(rates, finite)
+    part |= {f"population_{k}": v for k, v in compute_central(shares, None, (2,)).items()}
+    del part["population_n_nonfinite"]
+    merge_part(statistic, state, part)
 
 
-def _compute_population(rate: torch.Tensor, finite: torch.Tensor | None) -> dict:
-    """Return count, mean and central sum of the population sparseness of each sample."""
-    n = rate.shape[1]
-    mean = rate.mean(1)
-    variance = ((rate - mean[:, None]) ** 2).mean(1)
-    square = variance + mean**2
-    good = (square > 0) & (n > 1)
+def _exceeds(values: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Compare in float64, so that a threshold is not rounded to the type of the values."""
+    if values.dtype == torch.float64:
+        return values > threshold
+    low = torch.tensor(threshold, dtype=torch.float64).to(values.dtype)
+    if float(low) > threshold:  # above the largest value of this type that does not exceed it
+        low = torch.nextafter(low, torch.tensor(-torch.inf, dtype=values.dtype))
+    return values > low.to(values.device)
+
+
+def _compute_population(rates: torch.Tensor, finite: torch.Tensor | None) -> torch.Tensor:
+    """Return the sparseness of each sample over units, (n, 1), where it exists."""
+    n = rates.shape[1]
+    mean = torch.cat([x.mean(1) for x in split_rows(rates)])
+    begin, variance = 0, []
+    for x in split_rows(rates):
+        variance.append(((x - mean[begin : begin + len(x), None]) ** 2).mean(1))
+        begin += len(x)
+    spread = torch.cat(variance)
+    good = mean > 0
     if finite is not None:
         good &= finite.all(1)
-    share = torch.where(good, variance / torch.where(good, square, 1.0), 0.0) / (1 - 1 / max(n, 2))
-    count = good.sum()
-    centre = share.sum() / count.clamp(min=1)
-    spread = (torch.where(good, share - centre, 0.0) ** 2).sum()
-    return {"n": count[None], "mean": centre[None], "m2": spread[None]}
+    if n < 2:
+        good[:] = False
+    spread, mean = spread[good], mean[good]
+    return (spread / (spread + mean**2) / (1 - 1 / max(n, 2)))[:, None]
 
 
 def update_surprisal(
-    statistic: Surprisal, state: dict[str, torch.Tensor], rows: torch.Tensor, batch: BatchInfo
+    statistic: Surprisal, state: TensorState, rows: torch.Tensor, batch: BatchInfo
 ) -> None:
     """Add words to `Surprisal`.
 
@@ -109,6 +123,22 @@ def update_surprisal(
         Not needed.
     """
     update_moments(Moments(), state, rows, batch)
+
+
+def merge_part(statistic: Statistic, state: TensorState, part: TensorState) -> None:
+    """Merge the state of a few rows into the running one.
+
+    Parameters
+    ----------
+    statistic : Statistic
+        Whose state it is.
+    state : dict of str to Tensor
+        Changed in place.
+    part : dict of str to Tensor
+        Of the same layout but for "seen".
+    """
+    part = {k: v.to(state[k].dtype) for k, v in part.items()}
+    statistic.merge(state, {"seen": torch.zeros_like(state["seen"]), **part})
 
 
 def split_rows(rows: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -130,47 +160,36 @@ def split_rows(rows: torch.Tensor) -> Iterator[torch.Tensor]:
         yield rows[begin : begin + n].to(torch.float64)
 
 
-def mark_finite(
-    x: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | int]:
-    """Replace what is not finite by 0.
+def mark_finite(rows: torch.Tensor) -> torch.Tensor | None:
+    """Return which values are finite, or None if all are.
 
     Parameters
     ----------
-    x : Tensor, shape (n_samples, n_units)
-        float64.
+    rows : Tensor, shape (n_samples, n_units)
+        Any floating type.
 
     Returns
     -------
-    x : Tensor
-        Finite.
     finite : Tensor of bool, or None
-        Which values were finite; None if all were.
-    n_bad : Tensor of int64, shape (n_units,), or 0
-        Per unit the number that were not.
+        None for the price of one sum.
     """
-    if torch.isfinite(x.sum()):  # NaN and inf both survive a sum
-        return x, None, 0
-    finite = torch.isfinite(x)
-    return torch.where(finite, x, 0.0), finite, (~finite).sum(0)
+    if torch.isfinite(rows.sum(dtype=torch.float32)):  # NaN and inf both survive a sum
+        return None
+    finite = torch.isfinite(rows)
+    return None if finite.all() else finite
 
 
 def compute_central(
-    x: torch.Tensor,
-    finite: torch.Tensor | None,
-    n_bad: torch.Tensor | int,
-    powers: tuple[int, ...],
-) -> dict[str, torch.Tensor]:
+    rows: torch.Tensor, finite: torch.Tensor | None, powers: tuple[int, ...]
+) -> TensorState:
     """Return count, mean and central sums of a few rows.
 
     Parameters
     ----------
-    x : Tensor, shape (n_samples, n_units)
-        float64, finite.
+    rows : Tensor, shape (n_samples, n_units)
+        Any floating type.
     finite : Tensor of bool or None
         Which values count; None: all.
-    n_bad : Tensor of int64 or 0
-        Per unit the number that do not count.
     powers : tuple of int
         2, or 2 to 4.
 
@@ -179,20 +198,31 @@ def compute_central(
     part : dict of str to Tensor, shape (n_units,)
         n, n_nonfinite, mean, m2 ...
     """
-    bad = torch.zeros(x.shape[1], dtype=torch.int64, device=x.device) + n_bad
-    n = len(x) - bad
-    mean = x.sum(0) / n.clamp(min=1)
-    d = x - mean
+    bad = torch.zeros(rows.shape[1], dtype=torch.int64, device=rows.device)
     if finite is not None:
-        d = torch.where(finite, d, 0.0)
+        bad = (~finite).sum(0)
+        rows = torch.where(finite, rows, torch.zeros_like(rows))
+    n = len(rows) - bad
+    total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
+    for x in split_rows(rows):
+        total += x.sum(0)
+    mean = total / n.clamp(min=1)
     part = {"n": n, "n_nonfinite": bad, "mean": mean}
-    part["m2"] = (d * d).sum(0)
-    for power in powers[1:]:
-        part[f"m{power}"] = (d**power).sum(0)
+    part |= {f"m{p}": torch.zeros_like(total) for p in powers}
+    begin = 0
+    for x in split_rows(rows):
+        d = x - mean
+        if finite is not None:
+            d *= finite[begin : begin + len(x)]
+            begin += len(x)
+        product = d
+        for power in powers:
+            product = product * d
+            part[f"m{power}"] += product.sum(0)
     return part
 
 
-UPDATES: dict[str, Callable[[Statistic, dict, torch.Tensor, BatchInfo], None]] = {
+UPDATES: dict[str, Callable[[Statistic, TensorState, torch.Tensor, BatchInfo], None]] = {
     "moments": update_moments,
     "sparsity": update_sparsity,
     "surprisal": update_surprisal,
