@@ -20,6 +20,7 @@ from netphys.core.online import OnlineTable, Statistic, make_statistic
 
 _HEADER = struct.Struct("<qqqQ32s")
 SLOTS = 2  # per rank
+FINAL = 2**62  # number of the checkpoint of a finished run
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,13 @@ class Task:
         return self.statistic.layout(*self.n_units)
 
     def to_dict(self) -> dict:
-        """Return what the provenance says of it, JSON-ready."""
+        """Return what the provenance says of it.
+
+        Returns
+        -------
+        entry : dict
+            JSON-ready; `read_tasks` takes a list of these.
+        """
         return {
             "statistic": self.statistic.to_dict(),
             "sites": list(self.sites),
@@ -114,8 +121,19 @@ class Checkpoint:
     digest: bytes
     states: list[dict[str, np.ndarray]]
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the run is finished."""
+        return self.sequence == FINAL
+
     def pack(self) -> bytes:
-        """Return the bytes of a slot."""
+        """Return the checkpoint as a slot holds it.
+
+        Returns
+        -------
+        data : bytes
+            As many as `compute_slot_bytes` says.
+        """
         body = b"".join(np.ascontiguousarray(a).tobytes() for s in self.states for a in s.values())
         check = xxhash.xxh3_64_intdigest(body)
         return _HEADER.pack(self.sequence, self.n_done, self.n_items, check, self.digest) + body

@@ -22,9 +22,11 @@ import xarray as xr
 from netphys._check import check_option, check_type, suggest
 from netphys.data._pool import POOLS, pool_samples
 from netphys.data._series import read_series
+from netphys.data._session_online import list_tables, read_checkpoint, read_table
 from netphys.data._session_summary import make_html, make_summary, make_text
 from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
 from netphys.data.nwb_layout import CHECKSUMS, COUNT_NAMES, COUNTS, PROVENANCE
+from netphys.data.online_state import Checkpoint
 
 
 class Session:
@@ -188,9 +190,47 @@ class Session:
             One row per unit: layer, index, label and place (head, key, channel, y, x) where it has
             one.
         """
-        name = self._find_one(site)
         with h5py.File(self.path, "r") as file:
-            return _read_table(file[f"processing/units/{name}"])
+            tables = file["processing/units"]
+            name = site if site in tables else self._find_one(site)
+            return _read_table(tables[name])
+
+    # ------------------------------------------------------------------ online statistics
+    @property
+    def online_tables(self) -> list[str]:
+        """Names of the online statistics, as `online` takes them: site, ``#``, statistic."""
+        return list_tables(self.provenance)
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """Read the newest states of the online statistics; of several ranks, merged.
+
+        Returns
+        -------
+        checkpoint : Checkpoint or None
+            None without online statistics, or before their first checkpoint.
+        """
+        return read_checkpoint(self.path, self.provenance)
+
+    def online(self, name: str) -> xr.Dataset:
+        """Return an online statistic of a site: of an unfinished recording what it saw so far.
+
+        Parameters
+        ----------
+        name : str
+            Site, ``#`` and the name of the statistic: one of `online_tables`.
+
+        Returns
+        -------
+        data : Dataset
+            First dim "unit" (or "token", "position", "condition"), with the units' labels;
+            attributes say how much it saw.
+
+        Raises
+        ------
+        KeyError
+            If there is no such table, or nothing was seen yet.
+        """
+        return read_table(self, name)
 
     # ------------------------------------------------------------------ activations
     def __getitem__(self, site: str) -> xr.DataArray:

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from netphys.core.online import Statistic
 from netphys.data.nwb_layout import TableSpec
 from netphys.data.online_state import Checkpoint, Task, name_table
-from netphys.recording.online import Accumulator, BatchInfo, SiteInfo, from_numpy, to_numpy
+from netphys.recording.online import Accumulator, BatchInfo, SiteInfo
+from netphys.recording.online.accumulator import from_numpy, to_numpy
+from netphys.recording.plan import SitePlan
 
 _SEEN = ("n_samples", "n_trials", "n_special")
 
@@ -145,3 +148,26 @@ def plan_tables(tasks: Sequence[Task]) -> tuple[TableSpec, ...]:
         )
         for name, columns in make_tables(tasks, empty).items()
     )
+
+
+def plan_tasks(online: Sequence[Statistic], sites: Sequence[SitePlan]) -> list[Task]:
+    """Decide which statistic is kept of which site.
+
+    Parameters
+    ----------
+    online : sequence of Statistic
+        What is asked for.
+    sites : sequence of SitePlan
+        The recorded sites.
+
+    Returns
+    -------
+    tasks : list of Task
+        Statistics of one site are kept of every site.
+    """
+    return [
+        Task(statistic, (site.shape.site.name,), (site.n_units,))
+        for statistic in online
+        if statistic.scope == "site"
+        for site in sites
+    ]
