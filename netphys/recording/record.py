@@ -262,7 +262,7 @@ def _make_spec(
 ) -> SessionSpec:
     order = [row for batch in plan for row in batch]
     counts = presentation.n_recorded[order]
-    clock, rate = presentation.clock, stimuli.rate if presentation.clock == "frame" else 1.0
+    clock, rate = presentation.clock, presentation.rate
     first = np.cumsum(counts) - counts
     # a column that knows nothing (onsets of texts without times) is left out
     samples = {clock: make_sample_table(presentation, order).dropna(axis=1, how="all")}
