@@ -46,7 +46,7 @@ def _list_makers(layers: int) -> dict[str, Callable[[], torch.nn.Module]]:
     wide = {"head_dim": 12, **grouped}
     image = {"image_size": 32, "patch_size": 16}
     some = {"num_experts_per_tok": 2, **grouped}
-    small = {"num_experts": 4, "moe_intermediate_size": 12, **some}
+    small = {"num_experts": 4, "moe_intermediate_size": 16, **some}
     sound = {
         "conv_dim": (8, 8),
         "conv_stride": (5, 2),
