@@ -43,7 +43,7 @@ ALL = {
 class Case:
     """One random problem: sizes, what is reduced and what is odd about the input."""
 
-    n_rows: int = 21
+    n_rows: int = 17
     n_units_in: int = 45
     dtype: torch.dtype = torch.float32
     n_units: int | None = None
@@ -67,7 +67,7 @@ CASES = {
     "pools_of_kept_rows": Case(keep=True, options={"pools": EVERY_POOL}),
     "pools_half": Case(dtype=HALF, options={"pools": EVERY_POOL, "pool_dtype": HALF}),
     "pools_of_long_runs": Case(
-        n_rows=60, n_units_in=11, words="long", options={"pools": EVERY_POOL}
+        n_rows=60, n_units_in=9, words="long", options={"pools": EVERY_POOL}
     ),
     "pools_without_segments": Case(words="none", options={"pools": EVERY_POOL}),
     "raster": Case(n_units_in=13, options={"threshold": True}),
@@ -89,7 +89,7 @@ CASES = {
     "all_with_inf": Case(poison=float("-inf"), options={**ALL, "histogram": (0.0, 1.0, 2)}),
     "top_with_nan": Case(poison=float("nan"), options={"top_k": 3, "histogram": (0.0, 1.0, 2)}),
     "one_row": Case(n_rows=1, n_units_in=9, options=ALL),
-    "one_unit": Case(n_rows=9, n_units_in=1, options={**ALL, "top_k": 1}),
+    "one_unit": Case(n_rows=5, n_units_in=1, options={**ALL, "top_k": 1}),
 }
 CPU_CASES = {
     "all_float64": Case(
@@ -225,7 +225,6 @@ def main() -> None:
             failed[name] = ""
         except Exception:
             failed[name] = traceback.format_exc()
-            print(name, time.perf_counter() - began, file=sys.stderr)
     json.dump(failed, sys.stdout)
 
 
