@@ -262,8 +262,8 @@ def compute_linear_cka(covariance: np.ndarray, other: np.ndarray, cross: np.ndar
     Examples
     --------
     >>> import numpy as np
-    >>> compute_linear_cka(np.eye(2), 4 * np.eye(2), 2 * np.eye(2))
-    1.0
+    >>> compute_linear_cka(np.array([[1.0]]), np.array([[4.0]]), np.array([[1.0]]))
+    0.25
     """
     scale = np.linalg.norm(covariance) * np.linalg.norm(other)
     return float((cross**2).sum() / scale) if scale > 0 else float("nan")
