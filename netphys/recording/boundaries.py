@@ -75,8 +75,8 @@ def find_boundaries(
     Returns
     -------
     boundaries : Boundaries
-        Special tokens but the unknown one count as word-initial: after them, or at the end of the
-        text, a word is over.
+        Special tokens count as word-initial: where one stands a word is over. Not so one that is
+        for unknown pieces alone.
 
     Notes
     -----
@@ -98,8 +98,13 @@ def find_boundaries(
         initial = np.array([p[:1].isspace() for p in pieces])
     if punctuation == "separate":
         initial |= sign
-    special = [i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]
-    initial[[i for i in special if i < len(initial)]] = True
+    special = [i for i in tokenizer.all_special_ids if i < len(initial)]
+    initial[special] = True
+    unknown = tokenizer.unk_token_id
+    # of GPT-2 it is the end of the text too; of WordPiece it stands for a whole word
+    ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id)
+    if unknown is not None and unknown not in ends and marking != "wordpiece":
+        initial[unknown] = False
     return Boundaries(marking, initial, punctuation)
 
 

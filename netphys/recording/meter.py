@@ -255,20 +255,28 @@ class SurprisalMeter:
     def _score_masked(self, ids: torch.Tensor, word: np.ndarray, groups: list) -> np.ndarray:
         """Return pseudo-likelihoods: each token with it and the rest of its word masked."""
         mask = self.subject.tokenizer.mask_token_id
-        jobs = [(i, trial, p) for i, (trial, *_, ps) in enumerate(groups) for p in ps]
+        tokens = ids.cpu().numpy()
+        jobs = [
+            (i, trial, p)
+            for i, (trial, *_, ps) in enumerate(groups)
+            for p in ps
+            if tokens[trial, p] not in self._special  # of these nothing is asked
+        ]
         values = np.full((len(groups), len(UNITS)), np.nan)
-        values[:, 0] = 0
+        values[[i for i, *_ in jobs], 0] = 0
         device = self.subject.device
         with hold_still(self.subject.model):
             for begin in range(0, len(jobs), self.batch_size):
                 part = jobs[begin : begin + self.batch_size]
                 shown = ids[[trial for _, trial, _ in part]].clone()
-                for row, (i, _, p) in enumerate(part):
-                    later = groups[i][4]
-                    shown[row, torch.from_numpy(later[later >= p])] = mask
+                for row, (_, trial, p) in enumerate(part):
+                    shown[row, p] = mask
+                    later = (word[trial] == word[trial, p]) & (word[trial] >= 0)
+                    shown[row, torch.from_numpy(np.flatnonzero(later[p:]) + p)] = mask
                 at = torch.tensor([p for *_, p in part], device=device)
                 output = self.subject.model(input_ids=shown.to(device))
-                logits = output.logits[torch.arange(len(part), device=device), at]
+                logits = getattr(output, "logits", output)
+                logits = logits[torch.arange(len(part), device=device), at]
                 target = ids[[t for _, t, _ in part], [p for *_, p in part]]
                 facts = compute_token_facts(logits, target, None)
                 for row, (i, _, p) in enumerate(part):

@@ -16,6 +16,7 @@ from netphys.recording.present import Presentation, make_plan, present
 from netphys.recording.subject import Subject
 
 NOTHING_BEFORE = "nothing precedes the first token"
+SPECIAL = "special token"
 NOT_FINITE = "the logits are not finite"
 
 
@@ -113,6 +114,8 @@ def compute_surprisal(
     table = pd.concat(parts).sort_values(["trial", "position"], kind="stable", ignore_index=True)
     table["measure"] = meter.measure
     missing = np.where(table["position"] == 0, NOTHING_BEFORE, NOT_FINITE)
+    if meter.masked:
+        missing = np.where(table["word"] < 0, SPECIAL, NOT_FINITE)
     table["reason"] = np.where(table["surprisal"].isna(), missing, "")
     table = table.drop(columns="trial")
     table.attrs["surprisal"] = meter.describe()
