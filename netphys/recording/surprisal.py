@@ -79,7 +79,7 @@ def compute_surprisal(
 
     References
     ----------
-    .. [1] Pimentel T, Meister C (2024). EMNLP 18358-18375. doi:10.18653/v1/2024.emnlp-main.1020
+    .. [1] Pimentel T, Meister C (2024). EMNLP 18358-18375. doi:10.48550/arXiv.2406.14561
     .. [2] Oh BD, Schuler W (2024). EMNLP 3464-3472. doi:10.18653/v1/2024.emnlp-main.202
     .. [3] Kauf C, Ivanova A (2023). ACL 2 925-935. doi:10.18653/v1/2023.acl-short.80
 
