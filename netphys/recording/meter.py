@@ -18,7 +18,7 @@ from netphys.recording.subject import Subject
 UNITS = ("surprisal", "entropy", "rank")
 PER = ("word", "token")
 KINDS = ("causal", "masked")
-_CHUNK_BYTES = 2**26  # of one matrix (position, token of the vocabulary)
+_CHUNK_BYTES = 2**24  # of one matrix (position, token of the vocabulary)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 
@@ -16,6 +17,8 @@ from netphys.recording.present import _call_input_fn, make_plan
 from netphys.recording.subject import Subject
 
 SPLITS = ("line", "piece")
+_PACKED = struct.Struct("<qqqq32s")
+PACKED = _PACKED.size
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,34 @@ class StreamPosition:
             ``StreamPosition(**fields)`` makes it again.
         """
         return asdict(self)
+
+    def pack(self) -> bytes:
+        """Return all but `plan` as so many bytes as `PACKED` says, for a checkpoint.
+
+        Returns
+        -------
+        data : bytes
+            `unpack` takes it.
+        """
+        counts = self.n_items, self.n_batches, self.n_read, self.n_windows
+        return _PACKED.pack(*counts, bytes.fromhex(self.digest))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> StreamPosition:
+        """Read what `pack` gave.
+
+        Parameters
+        ----------
+        data : bytes
+            `PACKED` bytes.
+
+        Returns
+        -------
+        position : StreamPosition
+            Without its `plan`, which is then not compared.
+        """
+        *counts, digest = _PACKED.unpack(data)
+        return cls(*counts, digest.hex() if counts[2] else "")
 
 
 @dataclass(frozen=True)
@@ -171,7 +202,8 @@ def stream_batches(
         Most windows in one batch.
     look_ahead : int
         Items that are read before windows of equal length are put together. Memory holds so many
-        items, or the first that make up ``look_ahead * window`` tokens.
+        items, or the first that make up ``look_ahead * window`` tokens and up to 15 more, which are
+        tokenized together.
     column : str
         Where rows that are dicts have their text.
     split : str

@@ -139,13 +139,14 @@ class ConditionRDM(Statistic):
         if len(there) > 1:
             rdm[np.ix_(there, there)] = compute_distances(mean[there], metric=self.metric)
         columns = {
-            "condition": ((), np.array(self.labels, object)),
             "n": ((), state["n"]),
             "mean": (("unit",), mean),
             "rdm": (("condition_2",), rdm),
         }
+        names = np.array(self.labels, object)
+        coords = {"condition": names, "condition_2": names}
         elsewhere = int(state["n_elsewhere"][0])
-        return (self._table(state, "condition", columns, n_elsewhere=elsewhere),)
+        return (self._table(state, "condition", columns, coords=coords, n_elsewhere=elsewhere),)
 
 
 @dataclass(frozen=True)
