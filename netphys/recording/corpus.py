@@ -25,9 +25,9 @@ def read_items(source: object, *, column: str, split: str) -> Iterator[Item]:
     split : str
         "line" or "piece", for text files.
 
-    Yields
-    ------
-    item : str or ndarray of int64
+    Returns
+    -------
+    items : iterator of str or ndarray of int64
         In the order of the source.
 
     Raises

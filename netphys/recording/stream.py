@@ -213,9 +213,9 @@ def stream_batches(
         Go on after the batch whose `after` this is. The source must give the same items again from
         its beginning; those before are read, not tokenized.
 
-    Yields
-    ------
-    batch : StreamBatch
+    Returns
+    -------
+    batches : iterator of StreamBatch
         In an order that depends on the arguments alone.
 
     Raises
