@@ -118,7 +118,7 @@ def check_same(session: Session, spec: SessionSpec) -> None:
     old, new = _strip_names(session.provenance), _strip_names(spec.provenance)
     loose = ("created", "identifier", "protocol")
     if session.complete:  # nothing will be recorded: only what the values are must agree
-        loose += ("versions", "threads", "machine")
+        loose += ("versions", "threads", "machine", "layout")
     for key in new:
         was, now = old.get(key), new[key]
         if key not in loose and was != now:

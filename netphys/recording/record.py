@@ -21,10 +21,9 @@ from netphys.data._files import FileLock, sync_folder
 from netphys.data.nwb_header import is_session
 from netphys.data.nwb_layout import (
     COUNT_NAMES,
-    STORED_DTYPES,
     FileLayout,
+    SeriesSpec,
     SessionSpec,
-    SiteSpec,
     compute_data_bytes,
     load_layout,
     save_structure,
@@ -40,7 +39,7 @@ from netphys.recording.present import (
     present,
 )
 from netphys.recording.provenance import check_same, make_provenance
-from netphys.recording.rows import SiteShape, convert, find_shape, make_unit_table
+from netphys.recording.rows import SiteShape, cast_into, find_shape, make_unit_table
 from netphys.recording.sites import Site, select_sites
 from netphys.recording.subject import Subject
 from netphys.recording.writer import Writer, explain_disk_error
@@ -285,8 +284,8 @@ def _make_spec(
     if "variability" not in stimuli.table:
         trials["variability"] = "none"
     columns = stimuli.table.iloc[order].reset_index(drop=True)
-    sites = tuple(
-        SiteSpec(
+    series = tuple(
+        SeriesSpec(
             name=s.site.name,
             kind=s.site.kind,
             clock=clock if s.is_sequence or not presentation.is_sequence else "item",
@@ -296,7 +295,7 @@ def _make_spec(
         for s in shapes
     )
     return SessionSpec(
-        sites=sites,
+        series=series,
         trials=pd.concat([trials, columns], axis=1),
         samples=samples,
         times=times,
@@ -346,18 +345,19 @@ def _record_batches(
     shapes = {s.site.name: s for s in run.shapes}
     place = {name: i for i, name in enumerate(shapes)}
     first = {c: run.spec.trials[f"first_sample_{c}"].to_numpy() for c in run.spec.samples}
-    clocks = {s.name: s.clock for s in run.spec.sites}
+    clocks = {s.name: s.clock for s in run.spec.series}
     begin = np.cumsum([0, *(len(b) for b in run.plan)])
-    row_bytes = {n: s.n_units * STORED_DTYPES[s.stored] for n, s in shapes.items()}
+    row_bytes = {s.name: s.row_bytes for s in run.spec.series}
     counts = np.zeros((len(shapes), len(COUNT_NAMES)), np.int64)
     batch, rows, mask = 0, run.plan[0], None
 
     def take(site: Site, value: torch.Tensor) -> None:
         shape = shapes[site.name]
-        n_positions = int(run.presentation.n_shown[rows[0]])
-        values, *bad = _convert_checked(run, shape, value, rows, n_positions, mask)
-        counts[place[site.name]] = bad
-        writer.put(site.name, int(first[clocks[site.name]][begin[batch]]), values)
+        flat = shape.to_rows(value, len(rows), int(run.presentation.n_shown[rows[0]]), mask)
+        first_row = int(first[clocks[site.name]][begin[batch]])
+        block = writer.take(site.name, first_row, tuple(flat.shape), shape.numpy_dtype)
+        counts[place[site.name]] = _cast_checked(run, shape, value, flat, block.values, rows)
+        writer.put(block)
 
     with (
         Writer(path, layout, row_bytes) as writer,
@@ -385,17 +385,16 @@ def _record_batches(
             )
 
 
-def _convert_checked(
+def _cast_checked(
     run: _Run,
     shape: SiteShape,
     value: torch.Tensor,
+    flat: torch.Tensor,
+    target: np.ndarray,
     rows: list[int],
-    n_positions: int,
-    mask: np.ndarray | None,
-) -> tuple[np.ndarray, int, int]:
-    """Return the rows to store with their counts, or refuse values that are not finite."""
-    flat = shape.to_rows(value, len(rows), n_positions, mask)
-    values, n_nonfinite, n_overflow = convert(flat, shape.stored)
+) -> tuple[int, int]:
+    """Cast rows into their place and return their counts, or refuse what is not finite."""
+    n_nonfinite, n_overflow = cast_into(target, flat, shape.stored)
     if shape.site.side == "pattern" and n_nonfinite:  # keys that a shorter trial does not have
         absent = shape.unit_shape[-1] - value.shape[-1]
         n_nonfinite -= absent * len(flat) * shape.n_units // shape.unit_shape[-1]
@@ -406,4 +405,4 @@ def _convert_checked(
             f"{', '.join(names.iloc[:3])}{' ...' if len(names) > 3 else ''}. Check the model or "
             "its type (float16 overflows at 65,504), or store them with nonfinite='keep'."
         )
-    return values, n_nonfinite, n_overflow
+    return n_nonfinite, n_overflow

@@ -47,6 +47,11 @@ class SiteShape:
         """Number of units."""
         return int(np.prod(self.unit_shape))
 
+    @property
+    def numpy_dtype(self) -> str:
+        """Numpy type that holds the stored values (bfloat16 as uint16)."""
+        return "uint16" if self.stored == "bfloat16" else self.stored
+
     def to_rows(
         self, value: torch.Tensor, n_trials: int, n_positions: int, mask: np.ndarray | None
     ) -> torch.Tensor:
@@ -211,33 +216,32 @@ def _label(shape: SiteShape, subject: Subject, columns: dict[str, np.ndarray]) -
     return np.array([f"{stem}.{i:0{width}d}" for i in columns["index"]], object)
 
 
-def convert(rows: torch.Tensor, stored: str) -> tuple[np.ndarray, int, int]:
-    """Cast rows to the stored type and count what is not finite.
+def cast_into(target: np.ndarray, rows: torch.Tensor, stored: str) -> tuple[int, int]:
+    """Cast rows straight into their place and count what is not finite.
 
     Parameters
     ----------
+    target : ndarray, shape (n_samples, n_units)
+        Where they go, in the stored type (bfloat16 as uint16); filled.
     rows : Tensor, shape (n_samples, n_units)
-        Values in the model's type.
+        Values in the model's type, on any device.
     stored : str
         Name of the stored type.
 
     Returns
     -------
-    values : ndarray
-        In the stored type, bfloat16 as uint16.
     n_nonfinite : int
         NaN or infinite values of the model.
     n_overflow : int
         Finite values that the cast made infinite.
     """
-    target = next(t for t, name in _STORED.items() if name == stored)
+    place = torch.from_numpy(target)
+    if stored == "bfloat16":
+        place = place.view(torch.bfloat16)
     n_nonfinite = count_nonfinite(rows)
-    cast = rows.to(target)
-    n_overflow = 0 if target == rows.dtype else count_nonfinite(cast) - n_nonfinite
-    cast = cast.cpu().contiguous()
-    if target == torch.bfloat16:
-        return cast.view(torch.int16).numpy().view(np.uint16), n_nonfinite, n_overflow
-    return cast.numpy(), n_nonfinite, n_overflow
+    place.copy_(rows)
+    same = place.dtype == rows.dtype
+    return n_nonfinite, 0 if same else count_nonfinite(place) - n_nonfinite
 
 
 def count_nonfinite(rows: torch.Tensor) -> int:
