@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import os
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[_name] = "1"  # before torch: a process with threads cannot be forked safely
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a process with threads is not forked safely
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import argparse
 import ctypes
@@ -33,8 +34,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the checkout and its tests
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import h5py
 import numpy as np
@@ -137,7 +138,7 @@ def start(model: torch.nn.Module, path: Path, dtype: str) -> int:
         return pid
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan goes on writing
-        writer_module._COMMIT_SECONDS = 0.01
+        writer_module.COMMIT_SECONDS = 0.01
         model.register_forward_pre_hook(lambda *_: time.sleep(0.001))
         record_with_netphys(model, path, dtype)
         os._exit(0)
