@@ -94,6 +94,15 @@ ACCEPTED_FINDINGS = {
 }
 
 
+def decode(session, name, stored):
+    """Return what the stored values of a series stand for, worked out from its table of units."""
+    units = session.units(name)
+    if session.site_table.loc[name, "dtype"] == "bits":
+        bits = np.unpackbits(stored.astype(np.uint8), axis=1, bitorder="little")
+        return bits[:, : len(units)].astype(bool)
+    return stored * units["scale"].to_numpy(np.float32) if "scale" in units else stored
+
+
 def check_nwb(path) -> None:
     """Compare every site as netphys, pynwb and pynapple read it, and validate the file."""
     import pynapple
@@ -115,8 +124,8 @@ def check_nwb(path) -> None:
     if session.complete:
         for name in session.sites:
             own = session[name].to_numpy()
-            np.testing.assert_array_equal(own, read[name])
-            np.testing.assert_array_equal(own, pynapple_read[name])
+            np.testing.assert_array_equal(own, decode(session, name, read[name]))
+            np.testing.assert_array_equal(own, decode(session, name, pynapple_read[name]))
         if len(trials):
             cut = pynapple_file[session.sites[0]].restrict(pynapple_file["trials"])
             assert len(cut) == len(session[session.sites[0]])

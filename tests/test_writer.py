@@ -115,10 +115,10 @@ def test_writer_reports_what_the_disk_answers(number, message, tmp_path, monkeyp
         own(fd, data, offset)
 
     monkeypatch.setattr(writer_module, "write_at", fail_later)
-    monkeypatch.setattr(writer_module, "COMMIT_SECONDS", 0.0)
     path = tmp_path / "a.nwb"
+    options = {"batch_size": 1, "commit_batches": 1, "progress": False}
     with pytest.raises(OSError, match=message):
-        netphys.record(subject, stimuli, path, batch_size=1, progress=False)
+        netphys.record(subject, stimuli, path, **options)
     monkeypatch.undo()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb"]
     kept = netphys.open_session(path).commits.sum()
@@ -173,13 +173,11 @@ import sys, time, torch, numpy as np, pandas as pd
 sys.path[:0] = {tests!r}, {root!r}
 from conftest import make_model, make_stimuli
 import netphys
-from netphys.recording import writer
-writer.COMMIT_SECONDS = 0.02
 torch.set_num_threads(1)
 subject = netphys.load_subject(make_model("gpt2"))
 subject.model.register_forward_pre_hook(lambda *a: time.sleep({delay}))
 netphys.record(subject, make_stimuli("gpt2", n=150), {path!r}, sites=["resid", "mlp"],
-               batch_size=1, resume=True, progress=False)
+               batch_size=1, resume=True, progress=False, commit_seconds=0.02)
 """
 
 

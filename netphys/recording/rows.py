@@ -13,6 +13,11 @@ from netphys.recording.sites import Site
 from netphys.recording.subject import DTYPES, Subject
 
 _STORED = {torch.float64: "float64", **{kind: name for name, kind in DTYPES.items()}}
+TORCH_TYPES = {name: kind for kind, name in _STORED.items()} | {
+    "int8": torch.int8,
+    "int32": torch.int32,
+    "bits": torch.uint8,
+}
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,8 @@ class SiteShape:
         """Number of units."""
         return int(np.prod(self.unit_shape))
 
-    @property
-    def numpy_dtype(self) -> str:
-        """Numpy type that holds the stored values (bfloat16 as uint16)."""
-        return "uint16" if self.stored == "bfloat16" else self.stored
-
-    def to_rows(
-        self, value: torch.Tensor, n_trials: int, n_positions: int, mask: np.ndarray | None
-    ) -> torch.Tensor:
-        """Return the recorded samples of a batch as (sample, unit), in the model's type.
+    def to_rows(self, value: torch.Tensor, n_trials: int, n_positions: int) -> torch.Tensor:
+        """Return the samples of a batch as (sample, unit), in the model's type.
 
         Parameters
         ----------
@@ -63,13 +61,11 @@ class SiteShape:
             What passed the site.
         n_trials, n_positions : int
             Size of the batch.
-        mask : ndarray of bool, shape (n_trials, n_positions), or None
-            Which positions are recorded.
 
         Returns
         -------
         rows : Tensor
-            Trials one after the other.
+            Trials one after the other, also positions that are only shown.
         """
         given = tuple(value.shape)
         if self.site.side == "pattern" and self.is_sequence and value.ndim == 4:
@@ -92,10 +88,7 @@ class SiteShape:
                 f"site={self.site.name!r} changed from {self.dtype} to {value.dtype} between "
                 "batches. Choose another module."
             )
-        rows = value.reshape(n_rows, self.n_units)
-        if mask is not None and self.is_sequence:
-            rows = rows[torch.from_numpy(mask.reshape(-1)).to(rows.device)]
-        return rows
+        return value.reshape(n_rows, self.n_units)
 
 
 def find_shape(
@@ -214,49 +207,3 @@ def _label(shape: SiteShape, subject: Subject, columns: dict[str, np.ndarray]) -
         stem = f"L{site.layer:02d}.{stem}"
     width = len(str(n - 1))
     return np.array([f"{stem}.{i:0{width}d}" for i in columns["index"]], object)
-
-
-def cast_into(target: np.ndarray, rows: torch.Tensor, stored: str) -> tuple[int, int]:
-    """Cast rows straight into their place and count what is not finite.
-
-    Parameters
-    ----------
-    target : ndarray, shape (n_samples, n_units)
-        Where they go, in the stored type (bfloat16 as uint16); filled.
-    rows : Tensor, shape (n_samples, n_units)
-        Values in the model's type, on any device.
-    stored : str
-        Name of the stored type.
-
-    Returns
-    -------
-    n_nonfinite : int
-        NaN or infinite values of the model.
-    n_overflow : int
-        Finite values that the cast made infinite.
-    """
-    place = torch.from_numpy(target)
-    if stored == "bfloat16":
-        place = place.view(torch.bfloat16)
-    n_nonfinite = count_nonfinite(rows)
-    place.copy_(rows)
-    same = place.dtype == rows.dtype
-    return n_nonfinite, 0 if same else count_nonfinite(place) - n_nonfinite
-
-
-def count_nonfinite(rows: torch.Tensor) -> int:
-    """Return the number of NaN and infinite values.
-
-    Parameters
-    ----------
-    rows : Tensor
-        Values.
-
-    Returns
-    -------
-    n : int
-        0 in the usual case, for the price of one sum.
-    """
-    if torch.isfinite(rows.sum(dtype=torch.float32)):  # NaN and inf both survive a sum
-        return 0
-    return int((~torch.isfinite(rows)).sum())
