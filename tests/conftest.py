@@ -126,7 +126,7 @@ def check_nwb(path) -> None:
             own = session[name].to_numpy()
             np.testing.assert_array_equal(own, decode(session, name, read[name]))
             np.testing.assert_array_equal(own, decode(session, name, pynapple_read[name]))
-        if len(trials):
+        if len(trials) and session.sites:
             cut = pynapple_file[session.sites[0]].restrict(pynapple_file["trials"])
             assert len(cut) == len(session[session.sites[0]])
     found = {message.check_function_name for message in inspect_nwbfile(nwbfile_path=path)}

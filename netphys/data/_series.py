@@ -133,7 +133,7 @@ def _list_filters(data: h5py.Dataset) -> list[int]:
     return [made.get_filter(i)[0] for i in range(made.get_nfilters())]
 
 
-def read_table(group: h5py.Group) -> pd.DataFrame:
+def load_table(group: h5py.Group) -> pd.DataFrame:
     """Read a DynamicTable as a DataFrame, columns in their order, without its id column."""
     columns = {}
     for name in group.attrs["colnames"]:

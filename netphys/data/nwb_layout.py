@@ -130,6 +130,8 @@ class SessionSpec:
         Tables of the online statistics.
     state : (int, int)
         Number and bytes of the slots for the states of online statistics; (0, 0) without any.
+    units : dict of str to DataFrame
+        Units of the sites of which no series is stored.
     """
 
     series: tuple[SeriesSpec, ...]
@@ -144,6 +146,7 @@ class SessionSpec:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     tables: tuple[TableSpec, ...] = ()
     state: tuple[int, int] = (0, 0)
+    units: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -358,8 +361,9 @@ def _write_nwb(file: h5py.File, spec: SessionSpec) -> None:
     for clock, frame in spec.samples.items():
         samples.add(make_table(clock, f"samples of the {clock} clock", frame))
     units = nwb.create_processing_module("units", "One row per recorded unit of each site.")
-    for series in spec.series:
-        units.add(make_table(series.name, f"units of {series.name}", series.units))
+    tables = {s.name: s.units for s in spec.series} | dict(spec.units)
+    for name, frame in tables.items():
+        units.add(make_table(name, f"units of {name}", frame))
     if spec.tables:
         online = nwb.create_processing_module("online", "Statistics of samples that went by.")
         for table in spec.tables:

@@ -26,7 +26,7 @@ from netphys.data._files import FileLock, sync_folder
 from netphys.data._packed import ZSTD, load_zstandard, map_ahead, pack_chunk
 from netphys.data._series import Series
 from netphys.data.nwb_header import SessionFileError, compute_block_size, is_session, save_header
-from netphys.data.nwb_layout import COMMIT, PACKED, STATE
+from netphys.data.nwb_layout import COMMIT, PACKED
 from netphys.data.session import Session, open_session
 
 ORDERS = ("sample", "unit")
@@ -208,12 +208,8 @@ def _list_chunks(series: Series, chunk: tuple[int, int]) -> Iterator[tuple[int, 
 def _copy_structure(source: h5py.File, file: h5py.File, chunks: dict[str, tuple]) -> None:
     """Copy everything but the data of the series, for which empty chunked datasets are made."""
     for name in source:
-        if name not in ("acquisition", "scratch"):
+        if name != "acquisition":
             source.copy(name, file)
-    scratch = file.create_group("scratch")
-    for name in source["scratch"]:
-        if f"scratch/{name}" != STATE:  # where an unfinished recording would have gone on
-            source.copy(f"scratch/{name}", scratch)
     acquisition = file.create_group("acquisition")
     for name, chunk in chunks.items():
         old, new = source[f"acquisition/{name}"], acquisition.create_group(name)
@@ -222,7 +218,7 @@ def _copy_structure(source: h5py.File, file: h5py.File, chunks: dict[str, tuple]
                 old.copy(child, new)
         _make_chunked(old["data"], new, chunk)
         _copy_attributes(old, new, file)
-    for name in ("scratch", "acquisition", "/"):
+    for name in ("acquisition", "/"):
         _copy_attributes(source[name], file[name], file)
 
 

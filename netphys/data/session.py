@@ -21,12 +21,15 @@ import xarray as xr
 
 from netphys._check import check_option, check_type, suggest
 from netphys.data._dask import make_dask
-from netphys.data._pool import POOLS, pool_samples
-from netphys.data._series import Series, get_text, read_series, read_table
+from netphys.data._pool import POOLS
+from netphys.data._series import Series, get_text, load_table, read_series
+from netphys.data._session_online import list_tables, read_checkpoint, read_table
 from netphys.data._session_summary import make_html, make_summary, make_text
+from netphys.data._session_trials import cut_trials, pool_trials
 from netphys.data._stored import StoredArray, make_lazy
 from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
 from netphys.data.nwb_layout import CHECKSUMS, COUNT_NAMES, COUNTS, PACKED, PROVENANCE
+from netphys.data.online_state import Checkpoint
 
 
 class Session:
@@ -91,7 +94,7 @@ class Session:
         self._checksum_at = file[CHECKSUMS].id.get_offset() if CHECKSUMS in file else None
         trials = "intervals/trials"
         self.trial_table: pd.DataFrame = (
-            read_table(file[trials]) if trials in file else pd.DataFrame({"stimulus_id": []})
+            load_table(file[trials]) if trials in file else pd.DataFrame({"stimulus_id": []})
         )
         self.clocks = list(file["processing/samples"])
         self.title = get_text(file["session_description"][()])
@@ -162,7 +165,7 @@ class Session:
     @cached_property
     def _sample_tables(self) -> dict[str, pd.DataFrame]:
         with h5py.File(self.path, "r") as file:
-            return {c: read_table(file[f"processing/samples/{c}"]) for c in self.clocks}
+            return {c: load_table(file[f"processing/samples/{c}"]) for c in self.clocks}
 
     def samples(self, clock: str) -> pd.DataFrame:
         """Return the samples table of a clock: one row per recorded sample.
@@ -195,9 +198,47 @@ class Session:
             One row per unit: layer, index, label and place (head, key, channel, y, x) where it has
             one.
         """
-        name = self._find_one(site)
         with h5py.File(self.path, "r") as file:
-            return read_table(file[f"processing/units/{name}"])
+            tables = file["processing/units"]
+            name = site if site in tables else self._find_one(site)
+            return load_table(tables[name])
+
+    # ------------------------------------------------------------------ online statistics
+    @property
+    def online_tables(self) -> list[str]:
+        """Names of the online statistics, as `online` takes them: site, ``#``, statistic."""
+        return list_tables(self.provenance)
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """Read the newest states of the online statistics; of several ranks, merged.
+
+        Returns
+        -------
+        checkpoint : Checkpoint or None
+            None without online statistics, or before their first checkpoint.
+        """
+        return read_checkpoint(self.path, self.provenance)
+
+    def online(self, name: str) -> xr.Dataset:
+        """Return an online statistic of a site: of an unfinished recording what it saw so far.
+
+        Parameters
+        ----------
+        name : str
+            Site, ``#`` and the name of the statistic: one of `online_tables`.
+
+        Returns
+        -------
+        data : Dataset
+            First dim "unit" (or "token", "position", "condition"), with the units' labels;
+            attributes say how much it saw.
+
+        Raises
+        ------
+        KeyError
+            If there is no such table, or nothing was seen yet.
+        """
+        return read_table(self, name)
 
     # ------------------------------------------------------------------ activations
     def __getitem__(self, site: str) -> xr.DataArray:
@@ -322,23 +363,7 @@ class Session:
             Trials in the order of the stimulus table; `time` counts the samples of a trial from 0,
             and the end of shorter trials is NaN. Trial columns are coordinates.
         """
-        commits = self.commits  # once: the file may be growing
-        data = self._get(self._find_one(site), commits)
-        clock = data.attrs["clock"]
-        table, begin, count = self._cut(data, commits)
-        longest = int(count.max(initial=0))
-        shape = (len(table), longest, data.sizes["unit"])
-        floating = np.issubdtype(data.dtype, np.floating)
-        values = np.full(shape, np.nan, data.dtype if floating else np.float32)
-        source = data.to_numpy()
-        for i, (b, n) in enumerate(zip(begin, count, strict=True)):
-            values[i, :n] = source[b : b + n]
-        coords = {c: ("trial", table[c].to_numpy()) for c in table.columns}
-        coords |= {c: data[c] for c in data.coords if data[c].dims == ("unit",)}
-        coords |= {"trial": table["stimulus_index"].to_numpy(), "time": np.arange(longest)}
-        attrs = data.attrs | {"time_units": clock}
-        dims = ("trial", "time", "unit")
-        return xr.DataArray(values, dims=dims, coords=coords, name=data.name, attrs=attrs)
+        return cut_trials(self, site)
 
     def pool(self, site: str, *, how: str = "mean") -> xr.DataArray:
         """Return one value per trial and unit, over the samples of the trial.
@@ -363,34 +388,7 @@ class Session:
             If `how` is unknown, or a trial consists of added tokens only.
         """
         check_option("how", how, POOLS)
-        commits = self.commits
-        data = self._get(self._find_one(site), commits)
-        table, begin, count = self._cut(data, commits)
-        keep = ~data["special"].to_numpy().astype(bool) if "special" in data.coords else None
-        keep = np.ones(data.sizes["sample"], bool) if keep is None else keep
-        values = pool_samples(data.to_numpy(), begin, count, keep, how)
-        empty = [not keep[b : b + n].any() for b, n in zip(begin, count, strict=True)]
-        if any(empty):
-            names = ", ".join(map(repr, table["stimulus_id"].to_numpy()[empty][:5]))
-            raise ValueError(
-                f"{sum(empty)} of {len(table)} trials have no {data.attrs['clock']} but those that "
-                f"the tokenizer added: {names}. Leave these stimuli out."
-            )
-        coords = {c: ("trial", table[c].to_numpy()) for c in table.columns}
-        coords |= {c: data[c] for c in data.coords if data[c].dims == ("unit",)}
-        coords |= {"trial": table["stimulus_index"].to_numpy(), "site": data.name}
-        attrs = data.attrs | {"pool": how}
-        return xr.DataArray(values, coords, ("trial", "unit"), name=data.name, attrs=attrs)
-
-    def _cut(
-        self, data: xr.DataArray, commits: np.ndarray
-    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-        """Return the trials in stimulus order, and where in `data` each begins and how long."""
-        clock, table = data.attrs["clock"], self.trial_table
-        table = table[commits[table["batch"].to_numpy()]]
-        table = table.sort_values("stimulus_index", kind="stable")
-        begin = np.searchsorted(data["sample"].to_numpy(), table[f"first_sample_{clock}"])
-        return table, begin, table[f"n_samples_{clock}"].to_numpy()
+        return pool_trials(self, site, how)
 
     def _check_same_file(self) -> None:
         """Raise if another file has taken the place of the one that was opened."""

@@ -28,7 +28,15 @@ def check_memory(run: Run, max_memory: int) -> int:
     MemoryError
         If one batch of one site takes more; the message says what would fit.
     """
-    largest, name = max((compute_block_bytes(run, s.name), s.name) for s in run.spec.series)
+    states = 3 * run.spec.state[1]  # the states, and two copies on their way to the file
+    if states > max_memory:
+        raise MemoryError(
+            f"max_memory={max_memory / 1e6:,.0f} MB is too little: the online statistics take "
+            f"{states / 1e6:,.1f} MB. Give more, or fewer statistics, sites or units=."
+        )
+    max_memory -= states
+    sizes = [(compute_block_bytes(run, s.name), s.name) for s in run.spec.series]
+    largest, name = max(sizes, default=(0, ""))
     need = 2 * largest  # one that is filled while one is written
     if need > max_memory:
         raise MemoryError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +10,12 @@ import torch
 from netphys.data.nwb_layout import COUNT_NAMES
 from netphys.recording import kernels
 from netphys.recording.forms import SCOPES
+from netphys.recording.online import BatchInfo
 from netphys.recording.plan import TOP, SitePlan
+from netphys.recording.prepare import Run
 from netphys.recording.rows import TORCH_TYPES
-from netphys.recording.segments import Segments
+from netphys.recording.segments import list_positions
+from netphys.recording.statistics import Tally
 from netphys.recording.writer import Block, Writer
 
 
@@ -33,6 +35,8 @@ class Batch:
         Per clock the first row of the batch.
     sequence, item : Plan
         Rows and segments of sites with a value per position, and with one per trial.
+    sequence_info, item_info : BatchInfo or None
+        Which samples these are, for online statistics; None without any.
     """
 
     number: int
@@ -41,6 +45,8 @@ class Batch:
     first: dict[str, int]
     sequence: kernels.Plan
     item: kernels.Plan
+    sequence_info: BatchInfo | None = None
+    item_info: BatchInfo | None = None
 
 
 class Tap:
@@ -56,6 +62,8 @@ class Tap:
         Where the model runs.
     workspace : Workspace
         Scratch memory that all sites share.
+    tally : Tally
+        Online statistics.
     """
 
     def __init__(
@@ -64,7 +72,9 @@ class Tap:
         writer: Writer,
         device: torch.device,
         workspace: kernels.Workspace,
+        tally: Tally,
     ):
+        self._tally = tally if plan.shape.site.name in tally.sites else None
         self.plan, self._writer, self._device = plan, writer, device
         self._workspace = workspace
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -102,7 +112,15 @@ class Tap:
             counts[0, 1] += self._quantize(rows, where, targets["samples"])
         for form, block in blocks.items():
             self._hand_over(block, targets[form])
+        info = batch.sequence_info if shape.is_sequence else batch.item_info
+        if self._tally is not None and info is not None:
+            self._tally.feed(shape.site.name, self._pick(rows, where), info)
         return counts
+
+    def _pick(self, rows: torch.Tensor, where: kernels.Plan) -> torch.Tensor:
+        """Return the recorded samples and units of what passed."""
+        rows = rows if where.all_rows else rows[where.rows.to(rows.device)]
+        return rows if self.plan.units is None else rows[:, self._reduction.units]
 
     def _take_blocks(self, batch: Batch, where: kernels.Plan) -> dict[str, Block]:
         blocks = {}
@@ -162,9 +180,7 @@ class Tap:
         self, rows: torch.Tensor, where: kernels.Plan, target: torch.Tensor
     ) -> torch.Tensor:
         """Store samples as whole multiples of each unit's scale; return how many were clipped."""
-        values = rows if self.plan.units is None else rows[:, self._reduction.units]
-        values = values if where.all_rows else values[where.rows.to(rows.device)]
-        steps = (values.float() / self._scale).round()
+        steps = (self._pick(rows, where).float() / self._scale).round()
         target.copy_(steps.clamp(-127, 127))
         return (steps.abs() > 127).sum()
 
@@ -182,40 +198,66 @@ class Tap:
         self._writer.put(block, arrived.synchronize)
 
 
-def make_batch(
-    number: int,
-    rows: list[int],
-    n_positions: int,
-    first: dict[str, int],
-    mask: np.ndarray | None,
-    segments: Mapping[str, Segments],
-) -> Batch:
+def make_batch(run: Run, number: int, first: dict[str, int], *, feed: bool) -> Batch:
     """Work out where the rows of a batch lie.
 
     Parameters
     ----------
+    run : Run
+        What is recorded.
     number : int
-        Its place in the plan.
-    rows : list of int
-        Its trials.
-    n_positions : int
-        Positions of each.
+        Place of the batch in the plan.
     first : dict of str to int
         Per clock the first row of the batch.
-    mask : ndarray of bool, shape (trial, position), or None
-        Which positions are recorded; None for all.
-    segments : dict of str to Segments
-        What is pooled.
+    feed : bool
+        Whether the batch counts for online statistics.
 
     Returns
     -------
     batch : Batch
         The same for all sites.
     """
-    runs = {name: s.place(rows, n_positions) for name, s in segments.items()}
+    presentation, rows = run.presentation, run.plan[number]
+    n_positions, mask = int(presentation.n_shown[rows[0]]), presentation.mask(rows)
+    runs = {name: s.place(rows, n_positions) for name, s in run.clocks.segments.items()}
     keep = None if mask is None else mask.reshape(-1)
     sequence = kernels.make_plan(len(rows) * n_positions, runs, keep=keep)
-    return Batch(number, rows, n_positions, first, sequence, kernels.make_plan(len(rows)))
+    infos = describe_rows(run, rows) if feed else (None, None)
+    return Batch(number, rows, n_positions, first, sequence, kernels.make_plan(len(rows)), *infos)
+
+
+def describe_rows(run: Run, rows: list[int]) -> tuple[BatchInfo, BatchInfo]:
+    """Return which samples the rows of a batch are, with a value per position and per trial.
+
+    Parameters
+    ----------
+    run : Run
+        What is recorded.
+    rows : list of int
+        Trials of the batch.
+
+    Returns
+    -------
+    sequence, item : BatchInfo
+        For sites of either kind.
+    """
+    presentation, trial = run.presentation, np.array(rows, np.int64)
+    counts = presentation.n_recorded[rows]
+    codes = {name: values[rows] for name, values in run.codes.items()}
+    tables = [presentation.tables[r] for r in rows]
+
+    def join(name: str) -> np.ndarray | None:
+        return np.concatenate([t[name] for t in tables]) if name in tables[0] else None
+
+    sequence = BatchInfo(
+        np.repeat(trial, counts),
+        np.concatenate([list_positions(presentation, r) for r in rows]),
+        join("token_id"),
+        join("word"),
+        join("special"),
+        {name: np.repeat(values, counts) for name, values in codes.items()},
+    )
+    return sequence, BatchInfo(trial, np.zeros_like(trial), codes=codes)
 
 
 def _make_reduction(plan: SitePlan) -> kernels.Reduction:

@@ -31,6 +31,8 @@ class SitePlan:
         Which of its units are recorded; None for all.
     threshold : ndarray of float32 or None
         What each of them must exceed in a raster.
+    units_table : DataFrame
+        One row per recorded unit.
     series : dict of str to SeriesSpec
         Form to what the file holds of it.
     """
@@ -38,6 +40,7 @@ class SitePlan:
     shape: SiteShape
     units: np.ndarray | None
     threshold: np.ndarray | None
+    units_table: pd.DataFrame
     series: Mapping[str, SeriesSpec] = field(default_factory=dict)
 
     @property
@@ -135,7 +138,7 @@ def plan_site(
             ranks["label"] = [f"rank.{i}" for i in range(forms.top_k)]
             add(TOP[0], clock, "int32", ranks)
             add(TOP[1], clock, "float64" if shape.stored == "float64" else "float32", ranks)
-    return SitePlan(shape, units, threshold, series)
+    return SitePlan(shape, units, threshold, table, series)
 
 
 def _pool_dtype(shape: SiteShape, forms: Forms) -> str:

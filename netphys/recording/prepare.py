@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 
+from netphys.core.online import Statistic
 from netphys.data.nwb_layout import SessionSpec
+from netphys.data.online_state import SLOTS, Task, compute_slot_bytes
 from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture
 from netphys.recording.forms import Forms, check_patterns
@@ -18,6 +21,7 @@ from netphys.recording.provenance import make_provenance
 from netphys.recording.rows import SiteShape, find_shape
 from netphys.recording.scales import find_scales
 from netphys.recording.sites import Site
+from netphys.recording.statistics import plan_tables, plan_tasks
 from netphys.recording.subject import Subject
 
 _DESCRIPTIONS = {
@@ -63,6 +67,12 @@ class Run:
         What the file will hold.
     nonfinite : str
         "raise" or "keep".
+    compile : bool or dict
+        Whether the model is compiled, or how.
+    tasks : list of Task
+        Online statistics and their sites.
+    codes : dict of str to ndarray of int64
+        Of columns of labels the number of each trial's label, in the order of the stimulus table.
     """
 
     subject: Subject
@@ -72,6 +82,9 @@ class Run:
     clocks: Clocks
     spec: SessionSpec
     nonfinite: str
+    compile: bool | Mapping[str, object]
+    tasks: list[Task]
+    codes: Mapping[str, np.ndarray]
 
 
 def prepare(
@@ -79,6 +92,7 @@ def prepare(
     stimuli: Stimuli,
     sites: list[Site],
     forms: Forms,
+    online: Sequence[Statistic],
     options: Mapping,
     protocol: Mapping | None,
 ) -> Run:
@@ -92,6 +106,8 @@ def prepare(
         Where to record.
     forms : Forms
         What to store.
+    online : sequence of Statistic
+        Online statistics.
     options : dict
         batch_size, nonfinite, eager, and what else the provenance keeps.
     protocol : dict or None
@@ -111,11 +127,25 @@ def prepare(
         scales = find_scales(subject, presentation, plan, shapes)
     planned = [plan_site(s, forms, subject, presentation, scales.get(s.site.name)) for s in shapes]
     clocks = make_clocks(presentation, stimuli, plan, forms, planned)
+    labels, codes = _number_labels(stimuli)
+    tasks = plan_tasks([s.resolve(labels) for s in online], planned)
+    options = {**options, "online": [t.to_dict() for t in tasks]}
     provenance = make_provenance(
         subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
     )
-    spec = _make_spec(subject, stimuli, plan, planned, clocks, provenance)
-    return Run(subject, presentation, plan, planned, clocks, spec, options["nonfinite"])
+    spec = _make_spec(subject, stimuli, plan, planned, clocks, tasks, provenance)
+    return Run(
+        subject,
+        presentation,
+        plan,
+        planned,
+        clocks,
+        spec,
+        nonfinite=options["nonfinite"],
+        compile=options["compile"],
+        tasks=tasks,
+        codes=codes,
+    )
 
 
 def _probe(
@@ -162,6 +192,7 @@ def _make_spec(
     plan: list[list[int]],
     sites: list[SitePlan],
     clocks: Clocks,
+    tasks: list[Task],
     provenance: dict,
 ) -> SessionSpec:
     columns = stimuli.table.iloc[clocks.trials["stimulus_index"]].reset_index(drop=True)
@@ -179,4 +210,17 @@ def _make_spec(
         subject=subject.name.replace("/", "--"),
         subject_description=f"{provenance['subject']['class']}, init {subject.init}",
         descriptions=_DESCRIPTIONS,
+        tables=plan_tables(tasks),
+        state=(SLOTS, compute_slot_bytes(tasks)) if tasks else (0, 0),
+        units={p.shape.site.name: p.units_table for p in sites if not p.series},
     )
+
+
+def _number_labels(stimuli: Stimuli) -> tuple[dict[str, list], dict[str, np.ndarray]]:
+    """Return the labels of every column of texts, and the number of each trial's label."""
+    labels, codes = {}, {}
+    for name, column in stimuli.table.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            numbers, names = pd.factorize(column.astype(str))
+            labels[str(name)], codes[str(name)] = list(names), numbers.astype(np.int64)
+    return labels, codes

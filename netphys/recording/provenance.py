@@ -77,6 +77,8 @@ def make_provenance(
         "sites": [p.shape.site.name for p in sites],
         "series": [s.name for p in sites for s in p.series.values()],
         **options["forms"],
+        "compile": options["compile"],
+        "online": options["online"],
         "plan": {
             "batch_size": options["batch_size"],
             "n_batches": len(plan),

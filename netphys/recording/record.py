@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm.auto import tqdm
 
 from netphys._check import check_option, check_positive, check_type
 from netphys._options import NONFINITE
+from netphys.core.online import Statistic
 from netphys.data._files import FileLock, sync_folder
 from netphys.data.nwb_header import is_session
 from netphys.data.nwb_layout import (
@@ -24,18 +23,20 @@ from netphys.data.nwb_layout import (
     load_layout,
     save_structure,
 )
+from netphys.data.online_state import Checkpoint
 from netphys.data.session import Session, open_session
 from netphys.data.stimuli import Stimuli
-from netphys.recording import kernels
-from netphys.recording.capture import Capture, hold_still
+from netphys.recording.capture import hold_still
+from netphys.recording.compiled import check_not_compiled
 from netphys.recording.forms import make_forms
+from netphys.recording.loop import record_batches
 from netphys.recording.memory import DEFAULT_MEMORY, check_memory
-from netphys.recording.passes import Tap, make_batch
-from netphys.recording.prepare import Run, prepare
+from netphys.recording.online import make_accumulators
+from netphys.recording.prepare import prepare
 from netphys.recording.provenance import check_same
-from netphys.recording.sites import Site, select_sites
+from netphys.recording.sites import select_sites
 from netphys.recording.subject import Subject
-from netphys.recording.writer import COMMIT_SECONDS, Writer, explain_disk_error
+from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
 
 
 def record(
@@ -53,6 +54,8 @@ def record(
     max_memory: int = DEFAULT_MEMORY,
     commit_seconds: float = COMMIT_SECONDS,
     commit_batches: int | None = None,
+    compile: bool | Mapping[str, object] = False,
+    online: Sequence[str | Statistic | Mapping] | str | Statistic = (),
     nonfinite: str = "raise",
     resume: bool = False,
     overwrite: bool = False,
@@ -99,6 +102,12 @@ def record(
         Finished batches are made safe at least this often, in seconds.
     commit_batches : int, optional
         Make finished batches safe as soon as there are this many.
+    compile : bool or dict
+        Compile the model as one graph with the hooks inside (True, or options of
+        ``torch.compile``). Values are then those of the compiled model.
+    online : sequence of str or Statistic
+        Statistics to keep of every site while samples go by ("moments", "sparsity", ...; see
+        `netphys.core.online`); with ``store=None`` no activation is stored.
     nonfinite : str
         "raise": stop at a NaN or infinite activation; "keep": store and count them.
     resume : bool
@@ -140,6 +149,9 @@ def record(
     check_type("stimuli", stimuli, Stimuli, "what load_stimuli returns")
     check_type("path", path, (str, os.PathLike), "a file name")
     forms = make_forms(store=store, dtype=dtype, units=units, threshold=threshold, top_k=top_k)
+    statistics = [a.statistic for a in make_accumulators(online)]
+    if not forms.store and not statistics:
+        raise ValueError("store=None without online= records nothing. Give one of the two.")
     check_option("nonfinite", nonfinite, NONFINITE)
     check_positive("batch_size", batch_size)
     check_positive("max_memory", max_memory)
@@ -150,6 +162,8 @@ def record(
         check_positive("commit_batches", commit_batches)
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")
+    check_type("compile", compile, (bool, Mapping), "True, False, or options of torch.compile")
+    check_not_compiled(subject.model)
     path = Path(path).expanduser()
     _check_target(path, resume, overwrite)
     chosen = select_sites(subject.model, sites)
@@ -161,8 +175,9 @@ def record(
             "nonfinite": nonfinite,
             "eager": eager,
             "forms": forms.to_dict(),
+            "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
-        run = prepare(subject, stimuli, chosen, forms, options, protocol)
+        run = prepare(subject, stimuli, chosen, forms, statistics, options, protocol)
         writing = {
             "max_pending": check_memory(run, max_memory),
             "commit_seconds": commit_seconds,
@@ -172,11 +187,11 @@ def record(
             try:  # what the disk says is explained; what the model or the stimuli raise is not ours
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(path))
-                layout, done = _open_file(path, run.spec, resume, overwrite)
+                layout, done, checkpoint = _open_file(path, run.spec, resume, overwrite)
             except OSError as error:
                 raise explain_disk_error(error, path) from error
             if not all(done):
-                _record_batches(run, path, layout, done, writing, progress)
+                record_batches(run, path, layout, done, checkpoint, writing, progress)
     return open_session(path)
 
 
@@ -197,13 +212,15 @@ def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
 
 def _open_file(
     path: Path, spec: SessionSpec, resume: bool, overwrite: bool
-) -> tuple[FileLayout, np.ndarray]:
+) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
     """Make the file, or find out what an unfinished one still lacks."""
     _check_target(path, resume, overwrite)  # again, now that nobody else can write
     if resume and path.exists():
         session = open_session(path)
         check_same(session, spec)
-        return load_layout(path), session.commits
+        if session.complete:  # whatever its layout: nothing will be written
+            return FileLayout({}, -1, -1, -1), session.commits, None
+        return load_layout(path), session.commits, session.load_checkpoint()
     need, free = compute_data_bytes(spec), shutil.disk_usage(path.parent).free
     if need > free:
         raise OSError(
@@ -223,64 +240,4 @@ def _open_file(
         if isinstance(error, RuntimeError) and "errno = 28" in str(error):  # as HDF5 puts it
             raise OSError(errno.ENOSPC, "No space left on device") from error
         raise
-    return layout, np.zeros(spec.n_batches, bool)
-
-
-def _record_batches(
-    run: Run,
-    path: Path,
-    layout: FileLayout,
-    done: np.ndarray,
-    writing: Mapping,
-    progress: bool,
-) -> None:
-    clocks, presentation = run.clocks, run.presentation
-    begin = np.cumsum([0, *(len(b) for b in run.plan)])
-    first_rows = {c: clocks.trials[f"first_sample_{c}"].to_numpy() for c in clocks.tables}
-    row_bytes = {s.name: s.row_bytes for s in run.spec.series}
-    workspace, device = kernels.Workspace(), run.subject.device
-    counts: dict[str, torch.Tensor] = {}
-
-    def take(site: Site, value: torch.Tensor) -> None:
-        counts[site.name] = taps[site.name].take(value, batch)
-
-    with (
-        Writer(path, layout, row_bytes, **writing) as writer,
-        Capture(run.subject.model, [p.shape.site for p in run.sites], take) as capture,
-        tqdm(
-            total=len(run.spec.trials),
-            initial=sum(len(b) for b, d in zip(run.plan, done, strict=True) if d),
-            desc=path.name,
-            unit="trial",
-            disable=not progress,
-        ) as bar,
-    ):
-        taps = {p.shape.site.name: Tap(p, writer, device, workspace) for p in run.sites}
-        for number in np.flatnonzero(~done):
-            rows = run.plan[number]
-            first = {c: int(r[begin[number]]) for c, r in first_rows.items()}
-            n_positions, mask = int(presentation.n_shown[rows[0]]), presentation.mask(rows)
-            batch = make_batch(number, rows, n_positions, first, mask, clocks.segments)
-            args, kwargs = presentation.make_inputs(rows)
-            capture.start()
-            run.subject.model(*args, **kwargs)
-            capture.check()
-            writer.commit(number, _check_counts(run, counts, rows))
-            bar.update(len(rows))
-            bar.set_postfix_str(
-                f"{writer.n_bytes / 1e6:.0f} MB, stall {writer.stall_seconds:.1f} s"
-            )
-
-
-def _check_counts(run: Run, counts: dict[str, torch.Tensor], rows: list[int]) -> np.ndarray:
-    """Return the counters of a batch, or refuse values that are not finite."""
-    found = {name: counts.pop(name).cpu().numpy() for name in list(counts)}
-    for name, values in found.items():
-        if run.nonfinite == "raise" and len(values) and values[0, 0]:
-            names = run.spec.trials.set_index("stimulus_index")["stimulus_id"].loc[rows]
-            raise ValueError(
-                f"site={name!r} gave {values[0, 0]} NaN or infinite values for stimuli "
-                f"{', '.join(names.iloc[:3])}{' ...' if len(names) > 3 else ''}. Check the model "
-                "or its type (float16 overflows at 65,504), or store them with nonfinite='keep'."
-            )
-    return np.concatenate([found[p.shape.site.name] for p in run.sites])
+    return layout, np.zeros(spec.n_batches, bool), None

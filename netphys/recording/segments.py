@@ -97,7 +97,7 @@ def find_words(presentation: Presentation) -> Segments:
 
 
 def _find_words(presentation: Presentation, row: int) -> tuple[np.ndarray, np.ndarray, dict]:
-    table, shown = presentation.tables[row], _list_positions(presentation, row)
+    table, shown = presentation.tables[row], list_positions(presentation, row)
     word = table["word"]
     first = np.flatnonzero((word >= 0) & (np.diff(word, prepend=-1) != 0))
     last = np.flatnonzero((word >= 0) & (np.diff(word, append=-1) != 0))
@@ -135,7 +135,7 @@ def find_trials(presentation: Presentation) -> Segments:
     """
     begin, end = [], []
     for row, table in enumerate(presentation.tables):
-        shown = _list_positions(presentation, row)
+        shown = list_positions(presentation, row)
         special = table.get("special", np.zeros(len(shown), bool)).astype(bool)
         own = shown[~special]
         if not len(own) or own[-1] + 1 - own[0] != len(own):
@@ -149,8 +149,21 @@ def find_trials(presentation: Presentation) -> Segments:
     return Segments(begin, end, [{"position": b} for b in begin])
 
 
-def _list_positions(presentation: Presentation, row: int) -> np.ndarray:
-    """Return the recorded positions of a trial in what was shown."""
+def list_positions(presentation: Presentation, row: int) -> np.ndarray:
+    """Return the recorded positions of a trial in what was shown.
+
+    Parameters
+    ----------
+    presentation : Presentation
+        What is shown.
+    row : int
+        Trial.
+
+    Returns
+    -------
+    positions : ndarray of int64
+        Ascending, from 0.
+    """
     if presentation.recorded is None:
         return np.arange(presentation.n_shown[row])
     return np.flatnonzero(presentation.recorded[row])
