@@ -10,74 +10,24 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
-import transformers
+from architectures import (  # what the tests import from here
+    ARCHITECTURES,
+    FIRST,
+    VOCABULARY,
+    make_model,
+    make_stimuli,
+    make_subject,
+)
 
 import netphys
 
-VOCABULARY = 50
+__all__ = ["ARCHITECTURES", "FIRST", "VOCABULARY", "make_model", "make_stimuli", "make_subject"]
 
 
 def hear_interrupts() -> None:
     """For a child process: take SIGINT as usual, also where the tests themselves run without it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-ARCHITECTURES = ("gpt2", "llama", "bert", "t5", "vit", "resnet")
-
-
-def make_model(family: str, *, layers: int = 2) -> torch.nn.Module:
-    """Return a tiny random transformers model of one family."""
-    common = {"num_attention_heads": 2, "num_hidden_layers": layers, "vocab_size": VOCABULARY}
-    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    text = {"hidden_size": 16, "intermediate_size": 24, **common, **ends}
-    t = transformers
-    makers = {
-        "gpt2": lambda: t.GPT2LMHeadModel(
-            t.GPT2Config(
-                n_layer=layers, n_embd=16, n_head=2, vocab_size=VOCABULARY, n_positions=32, **ends
-            )
-        ),
-        "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(num_key_value_heads=1, **text)),
-        "bert": lambda: t.BertForMaskedLM(t.BertConfig(max_position_embeddings=32, **text)),
-        "t5": lambda: t.T5EncoderModel(
-            t.T5Config(
-                d_model=16, d_kv=8, d_ff=24, num_layers=layers, num_heads=2, vocab_size=VOCABULARY
-            )
-        ),
-        "vit": lambda: t.ViTForImageClassification(
-            t.ViTConfig(
-                hidden_size=16,
-                intermediate_size=24,
-                num_attention_heads=2,
-                num_hidden_layers=layers,
-                image_size=32,
-                patch_size=16,
-            )
-        ),
-        "resnet": lambda: t.ResNetForImageClassification(
-            t.ResNetConfig(
-                embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic"
-            )
-        ),
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return makers[family]().eval()
-
-
-def make_stimuli(family: str, *, n: int = 7) -> netphys.Stimuli:
-    """Return stimuli for a family: ragged token ids, or pixel values."""
-    rng = np.random.default_rng(1)
-    if family in ("vit", "resnet"):
-        images = rng.normal(size=(n, 3, 32, 32)).astype(np.float32)
-        return netphys.load_stimuli(arrays=images, kind="image")
-    lengths = rng.integers(2, 7, n)
-    ids = [" ".join(map(str, rng.integers(1, VOCABULARY, k))) for k in lengths]
-    condition = ["odd" if i % 2 else "even" for i in range(n)]
-    return netphys.load_stimuli(pd.DataFrame({"condition": condition, "token_ids": ids}))
 
 
 ACCEPTED_FINDINGS = {

@@ -6,7 +6,9 @@ As a script it runs all of them through Triton and prints, as JSON, what went wr
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -41,7 +43,7 @@ ALL = {
 class Case:
     """One random problem: sizes, what is reduced and what is odd about the input."""
 
-    n_rows: int = 37
+    n_rows: int = 21
     n_units_in: int = 45
     dtype: torch.dtype = torch.float32
     n_units: int | None = None
@@ -65,7 +67,7 @@ CASES = {
     "pools_of_kept_rows": Case(keep=True, options={"pools": EVERY_POOL}),
     "pools_half": Case(dtype=HALF, options={"pools": EVERY_POOL, "pool_dtype": HALF}),
     "pools_of_long_runs": Case(
-        n_rows=150, n_units_in=11, words="long", options={"pools": EVERY_POOL}
+        n_rows=60, n_units_in=11, words="long", options={"pools": EVERY_POOL}
     ),
     "pools_without_segments": Case(words="none", options={"pools": EVERY_POOL}),
     "raster": Case(n_units_in=13, options={"threshold": True}),
@@ -120,12 +122,12 @@ class Problem:
 
 
 def make_words(kind: str, n_rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return begin and end of runs: with gaps and empty ones, of 40 rows or more, or none."""
+    """Return begin and end of runs: with gaps and empty ones, of 26 rows or more, or none."""
     if kind == "none":
         return np.zeros(0, int), np.zeros(0, int)
     if kind == "long":
-        return np.array([3, 70, 70]), np.array([69, 70, n_rows - 1])
-    cuts = np.sort(rng.integers(0, n_rows + 1, 24))
+        return np.array([3, 30, 30]), np.array([29, 30, n_rows - 1])
+    cuts = np.sort(rng.integers(0, n_rows + 1, 16))
     return cuts[::2], cuts[1::2]
 
 
@@ -160,12 +162,12 @@ def make_problem(case: Case, rng: np.random.Generator) -> Problem:
 
 
 def check(case: Case, engine: Engine, rng: np.random.Generator, device: str = "cpu") -> None:
-    """Run three calls through an engine and through the reference; raise where they differ."""
+    """Run two calls through an engine and through the reference; raise where they differ."""
     problem = make_problem(case, rng)
     outputs, state = problem.make(device)
     expected, expected_state = problem.make()
     reduction = problem.reduction.to(device)
-    for _ in range(3):
+    for _ in range(2):
         problem.x = problem.x.roll(1, 1) if case.poison is None and not case.strided else problem.x
         basis = problem.basis if reduction.n_tags else None
         on_device = None if basis is None else basis.to(device)
@@ -192,8 +194,10 @@ def compare(found: dict, expected: dict, problem: Problem) -> None:
     scale = float(problem.x.double().nan_to_num(0, 0, 0).abs().max())
     for name, value in found.items():
         value = value.cpu()
+        # Casting to bfloat16, the interpreter cuts where a card rounds.
+        cut = name == "samples" and value.dtype == BRAIN and os.environ.get("TRITON_INTERPRET")
         exact = name in EXACT or not value.is_floating_point() or name.endswith((".max", ".last"))
-        tolerance = 0.0 if exact else 2e-3 if value.dtype == HALF else 2e-6
+        tolerance = 2**-7 if cut else 0.0 if exact else 2e-3 if value.dtype == HALF else 2e-6
         power = 2 if name in ("m2", "gram") else 1
         terms = len(problem.plan.rows) if name in ("m2", "gram", "tags") else 1
         spread = 10.0 if name == "m2" else scale**power
@@ -216,10 +220,12 @@ def main() -> None:
     failed = {"seed": seed}
     for name, case in CASES.items():
         try:
-            check(case, launch, np.random.default_rng(seed), device)
+            small = functools.partial(launch, tile_rows=8, tile_bytes=4)
+            check(case, small, np.random.default_rng(seed), device)
             failed[name] = ""
         except Exception:
             failed[name] = traceback.format_exc()
+            print(name, time.perf_counter() - began, file=sys.stderr)
     json.dump(failed, sys.stdout)
 
 

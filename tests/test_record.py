@@ -8,24 +8,46 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_model, make_stimuli
+from conftest import ARCHITECTURES, FIRST, make_model, make_stimuli, make_subject
 
 import netphys
 from netphys.recording import record as record_module
 from netphys.recording.present import present
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+LATER = [family for family in ARCHITECTURES if family not in FIRST]
+
+
+def slow(value):
+    """Return a parameter whose tests run on request only."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
+def pick_value(side, output):
+    """Return what of a module's output a site means."""
+    if side == "logits":
+        return output.logits
+    if side == "experts":
+        logits, weights, chosen = output
+        value = torch.zeros(logits.shape, dtype=weights.dtype, device=weights.device)
+        for token in range(len(value)):
+            for rank in range(chosen.shape[1]):
+                value[token, chosen[token, rank]] = weights[token, rank]
+        return value
+    parts = output if isinstance(output, tuple) else (output,)
+    found = [p for p in parts if torch.is_tensor(p) and (side != "pattern" or p.ndim == 4)]
+    return found[-1] if side == "pattern" else found[0]
 
 
 def run_plain(model, subject, stimuli, session, name):
     """Return what a site gives in plain forward passes on the session's batches, by sample."""
-    module = dict(model.named_modules())[name.partition("@")[0]]
-    side, caught, parts = name.partition("@")[2], [], []
+    path, _, side = name.partition("@")
+    module, caught, parts = dict(model.named_modules())[path], [], []
+    time_first = isinstance(module, torch.nn.RNNBase) and not module.batch_first
+    over_time = session.site_table.loc[name, "clock"] in ("token", "frame")
 
     def out(module, inputs, output):
-        parts = output if isinstance(output, tuple) else (output,)
-        pick = [p for p in parts if torch.is_tensor(p) and (side != "pattern" or p.ndim == 4)]
-        caught.append((pick[-1] if side == "pattern" else pick[0]).clone())
+        caught.append(pick_value(side, output).clone())
 
     def before(module, inputs, keywords):
         caught.append(next(v for v in (*inputs, *keywords.values()) if torch.is_tensor(v)).clone())
@@ -35,19 +57,23 @@ def run_plain(model, subject, stimuli, session, name):
     else:
         handle = module.register_forward_hook(out)
     presentation = present(subject, stimuli)
-    if session.provenance["attention"] == "eager" and model.config.model_type != "resnet":
+    if any(site.endswith("@pattern") for site in session.sites):
         model.set_attn_implementation("eager")
     with torch.inference_mode():
         for _, rows in session.trial_table.groupby("batch"):
             args, kwargs = presentation.make_inputs(rows["stimulus_index"].tolist())
             model(*args, **kwargs)
             value = caught.pop()
-            if side == "pattern" and presentation.is_sequence:
+            assert not caught
+            value = value.transpose(0, 1) if time_first else value
+            value = value.transpose(1, 2) if isinstance(module, torch.nn.Conv1d) else value
+            if side == "pattern" and over_time:
                 keys = int(presentation.n_shown.max())
                 value = torch.nn.functional.pad(
                     value.transpose(1, 2), (0, keys - value.shape[-1]), value=float("nan")
                 )
-            n = len(rows) * (value.shape[1] if presentation.is_sequence else 1)
+            n_positions = int(presentation.n_shown[rows["stimulus_index"].iloc[0]])
+            n = len(rows) * (n_positions if over_time else 1)
             parts.append(value.reshape(n, -1))
     handle.remove()
     return torch.cat(parts)
@@ -55,8 +81,8 @@ def run_plain(model, subject, stimuli, session, name):
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_record_equals_plain_forward_for_every_kind(family, tmp_path):
-    model = make_model(family)
-    subject, stimuli = netphys.load_subject(model), make_stimuli(family)
+    model = make_model(family, layers=2 if family in FIRST else 1)
+    subject, stimuli = make_subject(family, model), make_stimuli(family)
     kinds = list(dict.fromkeys(subject.sites()["kind"]))
     session = netphys.record(
         subject, stimuli, tmp_path / "a.nwb", sites=kinds, batch_size=3, progress=False
@@ -70,27 +96,30 @@ def test_record_equals_plain_forward_for_every_kind(family, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", [*FIRST, *map(slow, LATER)])
 def test_record_keeps_the_native_type_of_a_half_precision_model(family, dtype, tmp_path):
     model = make_model(family).to(DTYPES[dtype])
-    subject, stimuli = netphys.load_subject(model), make_stimuli(family)
-    kinds = ["resid", "conv"] if family == "resnet" else ["embed", "resid", "head", "mlp"]
+    subject, stimuli = make_subject(family, model), make_stimuli(family)
+    kinds = [k for k in dict.fromkeys(subject.sites()["kind"]) if k != "pattern"]
     session = netphys.record(
         subject, stimuli, tmp_path / "a.nwb", sites=kinds, batch_size=3, progress=False
     )
     for name in session.sites:
-        assert session.site_table.loc[name, "dtype"] == dtype
         expected = run_plain(model, subject, stimuli, session, name)
+        assert session.site_table.loc[name, "dtype"] == str(expected.dtype).removeprefix("torch.")
         np.testing.assert_array_equal(session[name].to_numpy(), expected.float().numpy())
+    kinds = session.site_table.index[session.site_table["dtype"] == dtype]
+    assert len(kinds) > len(session.sites) / 2
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", [*FIRST, *map(slow, LATER)])
 def test_record_casts_on_request(family, dtype, tmp_path):
     model = make_model(family)
-    subject, stimuli = netphys.load_subject(model), make_stimuli(family)
+    subject, stimuli = make_subject(family, model), make_stimuli(family)
+    kind = "conv" if family == "cnn" else "resid"
     session = netphys.record(
-        subject, stimuli, tmp_path / "a.nwb", sites="resid", dtype=dtype, progress=False
+        subject, stimuli, tmp_path / "a.nwb", sites=kind, dtype=dtype, progress=False
     )
     for name in session.sites:
         assert session.site_table.loc[name, "dtype"] == dtype

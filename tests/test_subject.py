@@ -7,31 +7,46 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_model
+from conftest import ARCHITECTURES, make_model, make_subject
 
 import netphys
-from netphys.recording.sites import find_sites
+from netphys.recording.sites import KINDS as SITE_KINDS
+from netphys.recording.sites import find_sites, select_sites
 
-KINDS = {
-    "gpt2": {"embed", "resid", "attn_out", "head", "pattern", "mlp", "mlp_out", "logits"},
-    "llama": {"embed", "resid", "attn_out", "head", "pattern", "mlp", "mlp_out", "logits"},
-    "bert": {"embed", "resid", "attn_out", "head", "pattern", "mlp", "mlp_out", "logits"},
-    "t5": {"embed", "resid", "attn_out", "head", "pattern", "mlp", "mlp_out"},
-    "vit": {"embed", "resid", "attn_out", "head", "pattern", "mlp", "mlp_out", "logits", "conv"},
+ATTENTION = ("resid", "attn_out", "head", "pattern", "mlp_out")
+DENSE = {"embed", *ATTENTION, "mlp"}
+MIXTURE = {"embed", *ATTENTION, "router", "experts", "logits"}
+KINDS = dict.fromkeys(ARCHITECTURES, DENSE | {"logits"}) | {
+    "t5": DENSE,
+    "vit": DENSE | {"logits", "conv"},
     "resnet": {"embed", "resid", "conv", "logits"},
+    "mixtral": MIXTURE,
+    "qwen2_moe": MIXTURE | {"mlp"},  # of its layers without experts
+    "qwen3_moe": MIXTURE,
+    "mamba": {"embed", "resid", "logits"},
+    "clip_vision": DENSE | {"conv"},
+    "clip": DENSE | {"conv"},
+    "whisper": DENSE | {"conv"},
+    "wav2vec2": DENSE | {"logits", "conv"},
+    "hubert": DENSE | {"conv"},
+    "lstm": {"embed", "resid"},
+    "cnn": {"conv"},
 }
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_sites_finds_every_kind_once_per_layer(family):
-    subject = netphys.load_subject(make_model(family, layers=3))
+    subject = make_subject(family, make_model(family, layers=3))
     table = subject.sites()
     assert set(table["kind"]) == KINDS[family]
-    assert (table["shape"] != "").all()
-    for kind in ("resid", "attn_out", "head", "pattern", "mlp", "mlp_out"):
-        if kind in KINDS[family] and family != "resnet":
-            assert table["layer"][table["kind"] == kind].tolist() == [0, 1, 2]
+    assert (table["shape"] != "").all() or subject.config is None
+    for kind in set(ATTENTION) & KINDS[family] if "attn_out" in KINDS[family] else ():
+        n_towers = 2 if family == "clip" else 1
+        layers = table["layer"][table["kind"] == kind].tolist()
+        assert layers == [0, 1, 2] * n_towers
     assert table.index.is_unique
+    with pytest.raises(ValueError, match=r"the kind .* is not known for this model"):
+        select_sites(subject.model, next(k for k in SITE_KINDS if k not in KINDS[family]))
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "bert", "t5"])

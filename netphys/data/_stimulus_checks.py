@@ -25,12 +25,18 @@ RESERVED = frozenset(f"{_TABLE} {_NWB} {_LABELS}".split())
 
 
 def check_rate(rate: float, kind: str) -> None:
-    """Raise unless `rate` is a positive number, and 1 where there are no frames."""
-    check_type("rate", rate, (int, float), "frames per second")
-    if kind != "frames" and rate != 1:
-        raise ValueError(f"rate={rate!r} is for frames, these are of kind {kind!r}. Leave it out.")
+    """Raise unless `rate` is a positive number, given for sounds, and 1 where there is no time."""
+    check_type("rate", rate, (int, float), "frames or samples per second")
+    if kind not in ("frames", "audio") and rate != 1:
+        raise ValueError(
+            f"rate={rate!r} is for frames and sounds, these are of kind {kind!r}. Leave it out."
+        )
     if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"rate={rate!r} is not possible. Give frames per second, above 0.")
+        raise ValueError(
+            f"rate={rate!r} is not possible. Give frames or samples per second, above 0."
+        )
+    if kind == "audio" and rate == 1:
+        raise ValueError("rate= is missing. Give the samples per second of the sounds (16000).")
 
 
 def check_unnamed(table: pd.DataFrame) -> None:
@@ -111,10 +117,14 @@ def _check_array(array: np.ndarray, kind: str, where: str) -> None:
         raise ValueError(f"{where} is empty: its shape is {array.shape}. Remove it.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{where} holds NaN or infinite values. Clean it first.")
-    need = {"image": (3,), "frames": (1, 2, 3, 4)}.get(kind)
+    need = {"image": (3,), "frames": (1, 2, 3, 4), "audio": (1, 2)}.get(kind)
     if need and array.ndim not in need:
-        raise ValueError(
-            f"{where} has shape {array.shape}; kind {kind!r} has {need[0]} dims or more."
+        dims = f"{need[0]} to {need[-1]}" if len(need) > 1 else need[0]
+        raise ValueError(f"{where} has shape {array.shape}; kind {kind!r} has {dims} dims.")
+    if kind == "audio" and array.dtype.kind != "f":
+        raise TypeError(
+            f"{where} has dtype {array.dtype}; sounds are floating-point. Divide 16-bit samples "
+            "by 32768."
         )
 
 

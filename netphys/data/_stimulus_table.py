@@ -93,7 +93,7 @@ def find_kind(table: pd.DataFrame, arrays: object, kind: str | None, name: str) 
     _check_names(list(table.columns), name)
     if arrays is not None:
         kind = "array" if kind is None else kind
-        check_option("kind", kind, ("image", "frames", "array"))
+        check_option("kind", kind, ("image", "frames", "audio", "array"))
         if len(arrays) != len(table):
             raise ValueError(
                 f"arrays has {len(arrays)} items, the table {len(table)} rows. Give one per row."

@@ -31,11 +31,12 @@ class Stimuli:
         One row per presentation; `stimulus_id` first, then the columns of the source in their
         order.
     kind : str
-        "text", "tokens", "image", "frames" (a sequence per row) or "array" (one array per row).
+        "text", "tokens", "image", "frames" (a sequence per row), "audio" (a sound per row) or
+        "array" (one array per row).
     arrays : tuple of ndarray or None
-        Items of the kinds "image", "frames" and "array" that were given in memory.
+        Items of the kinds "image", "frames", "audio" and "array" that were given in memory.
     rate : float
-        Frames per second of the kind "frames"; 1 otherwise.
+        Frames per second of the kind "frames", samples per second of "audio"; 1 otherwise.
     folder : Path or None
         Where relative file names start.
     name : str
@@ -152,11 +153,12 @@ def load_stimuli(
         others.
     arrays : sequence of ndarray, optional
         One array per row: images (height, width, 3) or ready pixel values (channel, height, width),
-        frames (time, feature), or whatever the model's input function takes.
+        frames (time, feature), sounds (waveforms (time,), or features (feature, time) of models
+        that take these), or whatever the model's input function takes.
     kind : str, optional
-        Kind of the arrays: "image", "frames" or "array" (default).
+        Kind of the arrays: "image", "frames", "audio" or "array" (default).
     rate : float
-        Frames per second, for the kind "frames".
+        Frames per second, for the kind "frames"; samples per second, for "audio".
 
     Returns
     -------

@@ -10,10 +10,7 @@ import torch
 
 from netphys.recording.compiled import add_receiver, remove_receiver
 from netphys.recording.sites import Site
-
-
-class CaptureError(RuntimeError):
-    """A site that did not give exactly one tensor of the expected kind in a forward pass."""
+from netphys.recording.sites.layout import CaptureError, unpack
 
 
 @contextmanager
@@ -149,7 +146,7 @@ class Capture:
                 )
 
     def _make_out(self, site: Site) -> Callable:
-        take = self._make_taker(site, find_pattern if site.side == "pattern" else find_tensor)
+        take = self._make_taker(site, _FINDERS.get(site.side, find_tensor))
 
         def hook(module, inputs, output):
             take(output)
@@ -182,7 +179,7 @@ class Capture:
 
     def _hand_over(self, site: Site, find: Callable, value: object) -> None:
         try:
-            tensor = find(value, site.name).detach()
+            tensor = find(unpack(value, site), site.name).detach()
         except CaptureError as error:
             if self._strict:
                 self._error = self._error or error
@@ -256,3 +253,58 @@ def find_pattern(value: object, name: str) -> torch.Tensor:
         f"site={name!r}: this module gives no attention weights. Use the kind 'pattern', which "
         "finds the modules that do."
     )
+
+
+def find_experts(value: object, name: str) -> torch.Tensor:
+    """Return what a router gives each expert: its weight in the sum, 0 where it is not chosen.
+
+    Parameters
+    ----------
+    value : tuple
+        Output of a router: logits (token, expert), weights (token, rank) and numbers (token, rank)
+        of the experts that it chose.
+    name : str
+        Site, for the message.
+
+    Returns
+    -------
+    weights : Tensor, shape (n_tokens, n_experts)
+        In the type of the router's weights.
+    """
+    parts = [v for v in value if isinstance(v, torch.Tensor)] if isinstance(value, tuple) else []
+    floats = [v for v in parts if v.is_floating_point() and v.ndim == 2]
+    chosen = [v for v in parts if v.dtype in (torch.int64, torch.int32) and v.ndim == 2]
+    weights = [v for v in floats[1:] if chosen and v.shape == chosen[0].shape]
+    if len(chosen) != 1 or len(weights) != 1 or floats[0].shape[0] != chosen[0].shape[0]:
+        raise CaptureError(
+            f"site={name!r}: this module does not choose among experts. Use the kind 'experts', "
+            "which finds the modules that do."
+        )
+    every = torch.zeros(floats[0].shape, dtype=weights[0].dtype, device=weights[0].device)
+    return every.scatter_(1, chosen[0].long(), weights[0])
+
+
+def find_logits(value: object, name: str) -> torch.Tensor:
+    """Return the logits among what a whole model returns.
+
+    Parameters
+    ----------
+    value : object
+        Output of the model.
+    name : str
+        Site, for the message.
+
+    Returns
+    -------
+    logits : Tensor
+        Its field `logits`.
+    """
+    logits = getattr(value, "logits", None)
+    if isinstance(logits, torch.Tensor):
+        return logits
+    raise CaptureError(
+        f"site={name!r}: this model returns no logits. Record the output of one of its modules."
+    )
+
+
+_FINDERS = {"pattern": find_pattern, "experts": find_experts, "logits": find_logits}

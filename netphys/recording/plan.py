@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from netphys.data.nwb_layout import SeriesSpec
-from netphys.data.stimuli import Stimuli
 from netphys.recording.forms import SCOPES, Forms
-from netphys.recording.present import Presentation, make_sample_table
+from netphys.recording.present import make_sample_table
+from netphys.recording.presentation import Presentation
 from netphys.recording.rows import SiteShape, make_unit_table
 from netphys.recording.segments import Segments, find_trials, find_words
 from netphys.recording.subject import Subject
@@ -158,7 +158,6 @@ def _check_top(forms: Forms, site: str, n_units: int) -> None:
 
 def make_clocks(
     presentation: Presentation,
-    stimuli: Stimuli,
     plan: list[list[int]],
     forms: Forms,
     sites: list[SitePlan],
@@ -169,8 +168,6 @@ def make_clocks(
     ----------
     presentation : Presentation
         What is shown.
-    stimuli : Stimuli
-        Where it comes from.
     plan : list of list of int
         Trials of each batch.
     forms : Forms
@@ -185,7 +182,7 @@ def make_clocks(
     """
     order = [row for batch in plan for row in batch]
     counts = presentation.n_recorded[order]
-    clock, rate = presentation.clock, stimuli.rate if presentation.clock == "frame" else 1.0
+    clock, rate = presentation.clock, presentation.rate
     first = np.cumsum(counts) - counts
     trials = pd.DataFrame(
         {

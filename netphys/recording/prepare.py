@@ -126,7 +126,7 @@ def prepare(
     if forms.dtype == "int8":
         scales = find_scales(subject, presentation, plan, shapes)
     planned = [plan_site(s, forms, subject, presentation, scales.get(s.site.name)) for s in shapes]
-    clocks = make_clocks(presentation, stimuli, plan, forms, planned)
+    clocks = make_clocks(presentation, plan, forms, planned)
     labels, codes = _number_labels(stimuli)
     tasks = plan_tasks([s.resolve(labels) for s in online], planned)
     options = {**options, "online": [t.to_dict() for t in tasks]}

@@ -3,96 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 
 from netphys.data.stimuli import Stimuli
-from netphys.recording.capture import Capture, hold_still
+from netphys.recording.audio import present_audio
 from netphys.recording.images import ImageLoader
-from netphys.recording.sites import Site, select_sites
+from netphys.recording.presentation import Presentation, call_input_fn, make_feeder
+from netphys.recording.sites import find_towers
 from netphys.recording.subject import Subject, add_tensor
 
+_KINDS = {
+    "input_ids": ("text", "tokens"),
+    "pixel_values": ("image",),
+    "input_values": ("audio",),
+    "input_features": ("audio",),
+}
 CONTEXT_RULE = (
     "context and text are joined by one space unless the context ends in white space; all of it is "
     "shown in one forward pass; recorded is from the first token that begins in the text (white "
     "space not counted) to the end"
 )
-
-
-@dataclass(frozen=True)
-class Presentation:
-    """Stimuli made ready for one subject.
-
-    Parameters
-    ----------
-    clock : str
-        Clock of the samples: "token", "frame", "image" or "item".
-    keys : list
-        One per trial; trials with equal keys can share a batch.
-    n_shown : ndarray of int
-        Positions that the model sees per trial (1 where there is no sequence).
-    recorded : list of ndarray of bool, or None
-        Which of these are recorded; None = all.
-    tables : list of dict of str to ndarray
-        Per trial its columns of the samples table, but for trial and position.
-    make_inputs : callable
-        ``make_inputs(rows)`` returns positional and keyword arguments of the model for a batch.
-    """
-
-    clock: str
-    keys: list[Hashable]
-    n_shown: np.ndarray
-    recorded: list[np.ndarray] | None
-    tables: list[dict[str, np.ndarray]]
-    make_inputs: Callable[[Sequence[int]], tuple[tuple, dict]]
-
-    @property
-    def is_sequence(self) -> bool:
-        """Whether a trial has positions in time."""
-        return self.clock in ("token", "frame")
-
-    @property
-    def n_recorded(self) -> np.ndarray:
-        """Samples per trial."""
-        if self.recorded is None:
-            return self.n_shown
-        return np.array([r.sum() for r in self.recorded])
-
-    def compute_hash(self) -> str:
-        """Return the SHA-256 of what every trial shows and which of it is recorded.
-
-        Returns
-        -------
-        digest : str
-            64 hexadecimal digits; it tells apart tokenizers that cut the same text differently.
-        """
-        digest = hashlib.sha256(f"{self.clock} {list(self.keys)}".encode())
-        for row, table in enumerate(self.tables):
-            digest.update(np.ascontiguousarray(table.get("token_id", np.zeros(0))).tobytes())
-            digest.update(b"" if self.recorded is None else self.recorded[row].tobytes())
-        return digest.hexdigest()
-
-    def mask(self, rows: Sequence[int]) -> np.ndarray | None:
-        """Return which positions of a batch are recorded.
-
-        Parameters
-        ----------
-        rows : sequence of int
-            Trials of the batch.
-
-        Returns
-        -------
-        mask : ndarray of bool, shape (trial, position), or None
-            None if all are recorded.
-        """
-        if self.recorded is None:
-            return None
-        mask = np.stack([self.recorded[r] for r in rows])
-        return None if mask.all() else mask
 
 
 def present(subject: Subject, stimuli: Stimuli) -> Presentation:
@@ -118,11 +52,16 @@ def present(subject: Subject, stimuli: Stimuli) -> Presentation:
     """
     takes = subject.input_name
     kind = stimuli.kind
-    fits = {"input_ids": ("text", "tokens"), "pixel_values": ("image",)}.get(takes)
+    fits = _KINDS.get(takes)
     if subject.input_fn is None and fits is not None and kind not in fits:
         raise ValueError(
             f"stimuli of kind {kind!r} do not fit {subject.name!r}, which takes "
             f"{' or '.join(fits)}. Give other stimuli, or load the subject with input_fn=."
+        )
+    if subject.input_fn is None and len(find_towers(subject.model)) > 1:
+        raise ValueError(
+            f"{subject.name!r} sees texts and images together. Load it with input_fn=, which "
+            "returns input_ids and pixel_values, or load one of its towers."
         )
     if kind == "text" and subject.tokenizer is not None:
         return _present_text(subject, stimuli)
@@ -133,6 +72,8 @@ def present(subject: Subject, stimuli: Stimuli) -> Presentation:
         )
     if kind == "tokens":
         return _present_tokens(subject, stimuli)
+    if kind == "audio":
+        return present_audio(subject, stimuli)
     return _present_items(subject, stimuli)
 
 
@@ -181,55 +122,6 @@ def hash_inputs(values: Sequence[object]) -> str:
         else:
             digest.update(repr(value).encode())
     return digest.hexdigest()
-
-
-def probe_shapes(subject: Subject, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of one sample of each site, from a made-up item; {} where none can be made.
-
-    Parameters
-    ----------
-    subject : Subject
-        Whose sites.
-    names : sequence of str
-        Site names.
-
-    Returns
-    -------
-    shapes : dict of str to tuple of int
-        Without the axes of batch and position; sites that give no tensor are left out.
-    """
-    takes = subject.input_name
-    if takes == "input_ids":
-        inputs = {"input_ids": torch.zeros((1, 3), dtype=torch.long, device=subject.device)}
-        drop = 2
-    elif takes == "pixel_values":
-        size = getattr(subject.config, "image_size", 64)
-        height, width = (size, size) if isinstance(size, int) else size
-        shape = (1, getattr(subject.config, "num_channels", 3), height, width)
-        inputs = {"pixel_values": torch.zeros(shape, device=subject.device, dtype=subject.dtype)}
-        drop = 1
-    else:
-        return {}
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def take(site: Site, value: torch.Tensor) -> None:
-        shapes[site.name] = (
-            (value.shape[1],)
-            if site.side == "pattern"
-            else tuple(value.shape[min(drop, value.ndim - 1) :])
-        )
-
-    sites = select_sites(subject.model, names) if names else []
-    with (
-        hold_still(subject.model, eager=any(s.side == "pattern" for s in sites)),
-        Capture(subject.model, sites, take, strict=False) as capture,
-    ):
-        capture.start()
-        try:
-            subject.model(**inputs)
-        except Exception:  # a model that wants more than one made-up item: shapes stay blank
-            return {}
-    return shapes
 
 
 def _present_text(subject: Subject, stimuli: Stimuli) -> Presentation:
@@ -342,7 +234,7 @@ def _present_tokens(subject: Subject, stimuli: Stimuli) -> Presentation:
 def _make_sequence(subject: Subject, clock, ids, recorded, tables) -> Presentation:
     def make_inputs(rows: Sequence[int]) -> tuple[tuple, dict]:
         if subject.input_fn is not None:
-            return _call_input_fn(subject, [ids[r].tolist() for r in rows])
+            return call_input_fn(subject, [ids[r].tolist() for r in rows])
         batch = torch.from_numpy(np.stack([ids[r] for r in rows])).to(subject.device)
         return ((), {"input_ids": batch}) if subject.config is not None else ((batch,), {})
 
@@ -354,37 +246,14 @@ def _present_items(subject: Subject, stimuli: Stimuli) -> Presentation:
     """Prepare images, frames, arrays, and texts for a model with its own input function."""
     clock = {"image": "image", "frames": "frame"}.get(stimuli.kind, "item")
     ready = ImageLoader(subject, stimuli) if stimuli.kind == "image" else stimuli.item
-
-    def make_inputs(rows: Sequence[int]) -> tuple[tuple, dict]:
-        items = [ready(r) for r in rows]
-        if subject.input_fn is not None:
-            return _call_input_fn(subject, items)
-        batch = torch.from_numpy(np.stack(items))
-        batch = batch.to(subject.device, subject.dtype if batch.is_floating_point() else None)
-        name = subject.input_name
-        return ((), {name: batch}) if name else ((batch,), {})
-
     shape_of = ready.shape if stimuli.kind == "image" else lambda row: np.shape(stimuli.item(row))
     shapes = [shape_of(r) for r in range(len(stimuli))]
     lengths = np.array([s[0] if clock == "frame" else 1 for s in shapes])
     tables: list[dict[str, np.ndarray]] = [{} for _ in shapes]
     if clock == "frame":
         tables = [{"onset": np.arange(n) / stimuli.rate} for n in lengths]
-    return Presentation(clock, shapes, lengths, None, tables, make_inputs)
-
-
-def _call_input_fn(subject: Subject, items: list) -> tuple[tuple, dict]:
-    made = subject.input_fn(items)
-    if isinstance(made, torch.Tensor):
-        return (made,), {}
-    if isinstance(made, tuple):
-        return made, {}
-    if hasattr(made, "items"):
-        return (), dict(made)
-    raise TypeError(
-        f"input_fn returned a {type(made).__name__}. Return a tensor, a tuple of positional or a "
-        "dict of keyword arguments."
-    )
+    feed = make_feeder(subject, ready)
+    return Presentation(clock, shapes, lengths, None, tables, feed, stimuli.rate)
 
 
 def make_sample_table(presentation: Presentation, order: Sequence[int]) -> pd.DataFrame:

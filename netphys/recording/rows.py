@@ -10,6 +10,7 @@ import torch
 
 from netphys.recording.capture import CaptureError
 from netphys.recording.sites import Site
+from netphys.recording.sites.layout import arrange, count_heads
 from netphys.recording.subject import DTYPES, Subject
 
 _STORED = {torch.float64: "float64", **{kind: name for name, kind in DTYPES.items()}}
@@ -68,6 +69,7 @@ class SiteShape:
             Trials one after the other, also positions that are only shown.
         """
         given = tuple(value.shape)
+        value = arrange(value, self.site.axes, sequence=self.is_sequence)
         if self.site.side == "pattern" and self.is_sequence and value.ndim == 4:
             value = value.movedim(1, 2)  # (trial, query, head, key)
             missing = self.unit_shape[-1] - value.shape[-1]
@@ -123,6 +125,8 @@ def find_shape(
     shape : SiteShape
         What it is.
     """
+    sequence = sequence and site.axes != "patch"
+    value = arrange(value, site.axes, sequence=sequence)
     shape, flat = tuple(value.shape), False
     if site.side == "pattern" and (shape[0] != n_trials or (sequence and shape[2] != n_positions)):
         raise CaptureError(
@@ -172,13 +176,13 @@ def make_unit_table(shape: SiteShape, subject: Subject, *, image: bool) -> pd.Da
     """
     site, n = shape.site, shape.n_units
     columns: dict[str, np.ndarray] = {"layer": np.full(n, site.layer), "index": np.arange(n)}
-    heads = getattr(subject.config, "num_attention_heads", None)
+    heads = count_heads(subject.model, site.module) if site.kind == "head" else 0
     axes = _name_axes(shape, image)
     if axes:
         places = np.unravel_index(np.arange(n), shape.unit_shape)
         columns |= dict(zip(axes, places, strict=True))
     width = shape.unit_shape[-1]
-    if site.kind == "head" and heads and width % heads == 0:
+    if heads and width % heads == 0:
         columns["head"] = np.arange(n) % width // (width // heads)
     columns["label"] = _label(shape, subject, columns)
     return pd.DataFrame(columns)
@@ -190,6 +194,8 @@ def _name_axes(shape: SiteShape, image: bool) -> tuple[str, ...]:
         return ("head", "key") if shape.is_sequence else ("head", "query", "key")
     if n == 3 and not shape.is_sequence:
         return ("channel", "y", "x")
+    if n == 2 and shape.site.axes in ("patch", "position"):
+        return (shape.site.axes, "channel")
     if n == 2 and image:
         return ("patch", "channel")  # of a vision transformer; its class token is patch 0
     if n == 2 and shape.site.kind == "conv":

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from netphys.recording.capture import Capture
-from netphys.recording.present import Presentation
+from netphys.recording.presentation import Presentation
 from netphys.recording.rows import SiteShape
 from netphys.recording.sites import Site
 from netphys.recording.subject import Subject

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from netphys.recording.present import Presentation
+from netphys.recording.presentation import Presentation
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,18 @@ from netphys.recording.sites import find_sites
 from netphys.recording.twins import make_random, make_shuffled, run_seeded
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import (
+        BaseImageProcessor,
+        FeatureExtractionMixin,
+        PreTrainedConfig,
+        PreTrainedTokenizerBase,
+    )
 
+_PROCESSORS = {
+    "pixel_values": "AutoImageProcessor",
+    "input_values": "AutoFeatureExtractor",
+    "input_features": "AutoFeatureExtractor",
+}
 DTYPES = {name: getattr(torch, name) for name in WEIGHT_DTYPES}
 
 
@@ -50,8 +60,8 @@ class Subject:
         Seed of an untrained twin.
     tokenizer : tokenizer or None
         Fast tokenizer of transformers, for texts.
-    processor : image processor or None
-        Of transformers, for images.
+    processor : image processor, feature extractor or None
+        Of transformers, for images or sounds.
     input_fn : callable or None
         Turns a list of items into the model's input.
     source : dict
@@ -66,7 +76,7 @@ class Subject:
         init: str = "trained",
         seed: int = 0,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        processor: BaseImageProcessor | None = None,
+        processor: BaseImageProcessor | FeatureExtractionMixin | None = None,
         input_fn: Callable | None = None,
         source: dict | None = None,
     ):
@@ -103,7 +113,8 @@ class Subject:
     @property
     def max_length(self) -> int | None:
         """Longest sequence in tokens that the model takes; None if there is no limit."""
-        limits = [getattr(self.config, "max_position_embeddings", None)]
+        text = getattr(self.config, "text_config", self.config)  # of two towers, the one that reads
+        limits = [getattr(text, "max_position_embeddings", None)]
         if limits[0] and "roberta" in self.config.model_type:  # positions start after the padding
             limits[0] -= (self.config.pad_token_id or 0) + 1
         limits.append(getattr(self.tokenizer, "model_max_length", None))
@@ -124,7 +135,7 @@ class Subject:
             Indexed by site: kind, layer, and the shape of one sample (from one discarded forward
             pass on a made-up item; "" where it cannot be known without stimuli).
         """
-        from netphys.recording.present import probe_shapes
+        from netphys.recording.probe import probe_shapes
 
         standard = find_sites(self.model)
         known = {s.module for s in standard if s.side == "out"}
@@ -218,6 +229,7 @@ def load_subject(
     device: str = "cpu",
     input_fn: Callable | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    processor: BaseImageProcessor | FeatureExtractionMixin | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Subject:
@@ -244,6 +256,8 @@ def load_subject(
         and returns its input as a tensor, a tuple of positional or a dict of keyword arguments.
     tokenizer : tokenizer, optional
         Fast tokenizer of transformers; found with the model if left out.
+    processor : image processor or feature extractor, optional
+        Of transformers, for images or sounds; found with the model if left out.
     revision : str, optional
         Commit, tag or branch on the Hugging Face hub.
     trust_remote_code : bool
@@ -269,7 +283,6 @@ def load_subject(
     if dtype is not None:
         check_option("dtype", dtype, DTYPES)
     _check_device(device)
-    processor = None
     if isinstance(name, torch.nn.Module):
         model, label, source = name, type(name).__name__, {"source": "module"}
         make = {"trained": lambda m, s: m, "random": make_random, "shuffled": make_shuffled}[init]
@@ -284,12 +297,14 @@ def load_subject(
             options["revision"] = source["revision"] = revision
         with _quiet_transformers():
             if label in WEIGHT_FREE:
-                model, processor = make_weight_free(label, init)
+                model, own = make_weight_free(label, init)
+                processor = processor or own
             else:
                 model = _load_model(folder, label, init, seed, dtype, options)
                 tokenizer = tokenizer or _load_part("AutoTokenizer", folder, options)
-                if getattr(model, "main_input_name", "") == "pixel_values":
-                    processor = _load_part("AutoImageProcessor", folder, options)
+                part = _PROCESSORS.get(getattr(model, "main_input_name", ""))
+                if part and processor is None:
+                    processor = _load_part(part, folder, options)
             source["commit"] = getattr(model.config, "_commit_hash", None)
     if any(p.is_meta for p in model.parameters()):
         raise ValueError(f"{label} has weights on the meta device, without values.")

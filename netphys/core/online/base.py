@@ -6,7 +6,9 @@ numpy arrays and tensors on any device merge by the same lines.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -199,6 +201,10 @@ class Statistic:
         options : dict
             `from_dict` makes the statistic from it again.
         """
+        return copy.deepcopy(self._options)
+
+    @functools.cached_property  # the hash of a second subject's weights takes its time
+    def _options(self) -> dict:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {"name": self.name, **{k: _plain(v) for k, v in values.items()}}
 

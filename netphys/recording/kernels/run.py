@@ -67,7 +67,7 @@ def run(
         return
     from netphys.recording.kernels.launch import launch
 
-    launch(reduction, x, plan, outputs, state, basis, tile_rows)
+    launch(reduction, x, plan, outputs, state, basis=basis, tile_rows=tile_rows)
 
 
 def _slots(outputs: Outputs) -> int:

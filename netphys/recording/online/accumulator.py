@@ -11,7 +11,9 @@ import torch
 from netphys._check import check_type
 from netphys.core.online import OnlineTable, Statistic, make_statistic
 from netphys.recording.online.batch import BatchInfo
+from netphys.recording.online.pairs import OtherSite
 from netphys.recording.online.updates import UPDATES
+from netphys.recording.subject import Subject
 
 TensorState = dict[str, torch.Tensor]
 
@@ -50,6 +52,8 @@ class Accumulator:
     def __init__(self, statistic: Statistic):
         check_type("statistic", statistic, Statistic, "a statistic such as Moments()")
         self.statistic = statistic
+        other = getattr(statistic, "other", None)
+        self._other = None if other is None else OtherSite(other, statistic.other_site)
 
     @property
     def name(self) -> str:
@@ -60,6 +64,31 @@ class Accumulator:
     def scope(self) -> str:
         """What one state belongs to: "site", "sites" (two of them) or "logits"."""
         return self.statistic.scope
+
+    def find_other_units(self, subject: Subject, batch: BatchInfo) -> int:
+        """Count the units of the second subject's site, for `SiteInfo`; 0 without one.
+
+        Parameters
+        ----------
+        subject : Subject
+            The one that is recorded.
+        batch : BatchInfo
+            Any batch of the run, with its inputs; shown to the second subject once.
+
+        Returns
+        -------
+        n_other : int
+            0 if this statistic has no second subject.
+
+        Raises
+        ------
+        ValueError
+            If the two subjects do not read token ids alike.
+        """
+        if self._other is None:
+            return 0
+        self._other.check_tokens(subject)
+        return self._other.count_units(batch)
 
     def resolve(self, info: SiteInfo) -> Accumulator:
         """Fill in the options that only the run knows, before `make_state`.
@@ -134,7 +163,7 @@ class Accumulator:
         state : dict of str to Tensor
             Changed in place.
         rows : Tensor, shape (n_samples, n_units), or dict of str to Tensor
-            Values in the model's type; for the scope "sites" one tensor for each site's name.
+            Values in the model's type; for the scope "sites" those of both sites by name.
         batch : BatchInfo
             Which samples these are.
 
@@ -143,6 +172,8 @@ class Accumulator:
         ValueError
             If the batch lacks what this statistic needs, such as token ids.
         """
+        if self.scope == "sites":
+            rows = self._pair(rows, batch)
         index = self._find_kept(batch)
         state["seen"] += torch.tensor(
             [
@@ -157,9 +188,10 @@ class Accumulator:
             if isinstance(rows, torch.Tensor):
                 rows = rows[at.to(rows.device)]
             else:
-                rows = {k: v[at.to(v.device)] for k, v in rows.items()}
+                rows = tuple(r[at.to(r.device)] for r in rows)
             batch = batch.take(index)
-        UPDATES[self.name](self.statistic, state, rows, batch)
+        if len(batch):
+            UPDATES[self.name](self.statistic, state, rows, batch)
 
     def merge(self, state: TensorState, other: TensorState) -> None:
         """Add what another rank saw.
@@ -205,6 +237,20 @@ class Accumulator:
             return None
         return np.flatnonzero(~batch.special)
 
+    def _pair(
+        self, rows: Mapping[str, torch.Tensor], batch: BatchInfo
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows of both sites, the second from the second subject if there is one."""
+        names = (self.statistic.site, self.statistic.other_site)
+        missing = [n for n in names[: 1 if self._other else 2] if n not in rows]
+        if missing:
+            raise ValueError(
+                f"online: {self.name!r} needs the site {missing[0]!r}, which is not recorded. Add "
+                f"it to sites=. Sites here: {', '.join(rows)}."
+            )
+        second = rows[names[1]] if self._other is None else self._other.run(batch)
+        return rows[names[0]], second
+
     def __repr__(self) -> str:
         return f"Accumulator({self.statistic!r})"
 
@@ -228,7 +274,8 @@ def make_accumulators(online: str | Statistic | Mapping | Iterable) -> list[Accu
         If a name is unknown, or two are the same statistic with the same options.
     """
     single = isinstance(online, (str, Statistic, Mapping))
-    check_type("online", online, (str, Statistic, Mapping, Iterable), "names of statistics")
+    what = "names, or statistics such as Moments(order=4)"
+    check_type("online", online, (str, Statistic, Mapping, Iterable), what)
     made = [make_statistic(o) for o in ([online] if single else online)]
     for i, statistic in enumerate(made):
         if statistic in made[:i]:

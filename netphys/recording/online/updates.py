@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 
 from netphys.core.online import Moments, Sparsity, Statistic, Surprisal
+from netphys.recording.online import pairs, sums
 from netphys.recording.online.batch import BatchInfo
-
-CHUNK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # of float64 at a time: the cache, a share of the card
-TensorState = dict[str, torch.Tensor]
+from netphys.recording.online.rows import TensorState, mark_finite, split_rows
 
 
 def update_moments(
@@ -29,8 +28,6 @@ def update_moments(
     batch : BatchInfo
         Not needed.
     """
-    if not len(rows):
-        return
     finite = mark_finite(rows)
     part = compute_central(rows, finite, statistic.powers)
     if finite is None:
@@ -58,8 +55,6 @@ def update_sparsity(
     batch : BatchInfo
         Not needed.
     """
-    if not len(rows):
-        return
     finite = mark_finite(rows)
     if finite is not None:
         rows = torch.where(finite, rows, torch.zeros_like(rows))
@@ -141,44 +136,6 @@ def merge_part(statistic: Statistic, state: TensorState, part: TensorState) -> N
     statistic.merge(state, {"seen": torch.zeros_like(state["seen"]), **part})
 
 
-def split_rows(rows: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield rows in float64, few enough at a time that they stay near the processor.
-
-    Parameters
-    ----------
-    rows : Tensor, shape (n_samples, n_units)
-        Any floating type.
-
-    Yields
-    ------
-    part : Tensor
-        float64; a copy unless `rows` is float64.
-    """
-    room = CHUNK_BYTES.get(rows.device.type, CHUNK_BYTES["cuda"])
-    n = max(1, room // max(8 * rows.shape[1], 1))
-    for begin in range(0, len(rows), n):
-        yield rows[begin : begin + n].to(torch.float64)
-
-
-def mark_finite(rows: torch.Tensor) -> torch.Tensor | None:
-    """Return which values are finite, or None if all are.
-
-    Parameters
-    ----------
-    rows : Tensor, shape (n_samples, n_units)
-        Any floating type.
-
-    Returns
-    -------
-    finite : Tensor of bool, or None
-        None for the price of one sum.
-    """
-    if torch.isfinite(rows.sum(dtype=torch.float32)):  # NaN and inf both survive a sum
-        return None
-    finite = torch.isfinite(rows)
-    return None if finite.all() else finite
-
-
 def compute_central(
     rows: torch.Tensor, finite: torch.Tensor | None, powers: tuple[int, ...]
 ) -> TensorState:
@@ -222,8 +179,16 @@ def compute_central(
     return part
 
 
-UPDATES: dict[str, Callable[[Statistic, TensorState, torch.Tensor, BatchInfo], None]] = {
+UPDATES: dict[str, Callable[..., None]] = {
+    "cross_covariance": pairs.update_cross_covariance,
+    "gram": pairs.update_gram,
+    "histogram": sums.update_histogram,
     "moments": update_moments,
+    "position_counts": sums.update_position_counts,
+    "quantiles": sums.update_quantiles,
+    "rdm": sums.update_rdm,
     "sparsity": update_sparsity,
     "surprisal": update_surprisal,
+    "tag_coefficients": sums.update_tag_coefficients,
+    "token_counts": sums.update_token_counts,
 }
