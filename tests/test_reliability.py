@@ -15,16 +15,11 @@ import pytest
 from conftest import make_model, make_stimuli
 
 import netphys
-from netphys.recording import writer as writer_module
+from netphys.data.nwb_layout import FileLayout
 from netphys.recording.writer import Writer
 
 SCRIPTS = Path(__file__).parent / "reliability"
-OPTIONS = {"sites": ["resid", "mlp"], "batch_size": 1, "progress": False}
-
-
-@pytest.fixture(autouse=True)
-def _commit_every_batch(monkeypatch):
-    monkeypatch.setattr(writer_module, "COMMIT_SECONDS", 0.0)
+OPTIONS = {"sites": ["resid", "mlp"], "batch_size": 1, "commit_seconds": 0, "progress": False}
 
 
 @pytest.fixture
@@ -222,7 +217,7 @@ def test_waiting_for_memory_ends_when_the_thread_dies(tmp_path, monkeypatch):
     path = tmp_path / "f"
     path.write_bytes(bytes(1 << 20))
     monkeypatch.setattr(Writer, "_give_back", lambda *_: 1 / 0)
-    layout = netphys.data.nwb_layout.FileLayout({"a": 0}, 900_000, 901_000, 902_000)
+    layout = FileLayout({"a": 0}, 900_000, 901_000, 902_000)
     writer = Writer(path, layout, {"a": 1}, max_pending=1 << 16)
     with pytest.raises(ZeroDivisionError):
         for row in range(0, 500_000, 50_000):

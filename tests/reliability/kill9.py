@@ -45,10 +45,11 @@ import torch
 from conftest import make_model, make_stimuli
 
 import netphys
-from netphys.recording import writer as writer_module
+from netphys.data.nwb_header import load_header
 
 N_STIMULI, BATCH = 240, 2
 SITES = {"transformer.h.0": "out", "transformer.h.1": "out", "transformer.h.1.mlp.c_proj": "in"}
+STATISTICS = ["moments", "sparsity"]
 CASES = {"native": np.float32, "float16": np.float16}
 MOMENTS = ("creation", "middle", "middle", "early", "last")  # early: again, before anything is new
 CHANGES = (  # what two recordings of one kind may differ in
@@ -57,6 +58,7 @@ CHANGES = (  # what two recordings of one kind may differ in
     "session_start_time",
     "timestamps_reference_time",
     "scratch/netphys_provenance",
+    "scratch/netphys_online_state",  # two slots in turn; what they say is compared as read
 )
 
 
@@ -117,7 +119,10 @@ def record_with_netphys(model: torch.nn.Module, path: Path, dtype: str) -> netph
         path,
         sites=names,
         dtype=None if dtype == "native" else dtype,
+        store=["samples", "trial.max"],
+        online=STATISTICS,
         batch_size=BATCH,
+        commit_seconds=0.01,
         resume=path.exists(),
         progress=False,
     )
@@ -138,7 +143,6 @@ def start(model: torch.nn.Module, path: Path, dtype: str) -> int:
         return pid
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphan goes on writing
-        writer_module.COMMIT_SECONDS = 0.01
         model.register_forward_pre_hook(lambda *_: time.sleep(0.001))
         record_with_netphys(model, path, dtype)
         os._exit(0)
@@ -189,11 +193,11 @@ def finish(pid: int, *, kill: bool) -> bool:
 
 def wait_for(pid: int, path: Path, n_committed: int) -> None:
     """Wait until that many batches of a growing file are committed, or its writer has ended."""
-    at = netphys.data.nwb_header.load_header(path).commit if path.exists() else None
+    at = load_header(path).commit if path.exists() else None
     until = time.monotonic() + 60
     while time.monotonic() < until:
         if at is None and path.exists():
-            at = netphys.data.nwb_header.load_header(path).commit
+            at = load_header(path).commit
         if at is not None:
             with open(path, "rb") as file:
                 file.seek(at[0])
@@ -241,6 +245,10 @@ def check_finished(path: Path, whole: Path) -> set[int]:
     check(here.keys() == there.keys(), f"other datasets: {here.keys() ^ there.keys()}")
     other = [n for n in there if here[n] != there[n] and n not in CHANGES]
     check(not other, f"not as in an uninterrupted recording: {other}")
+    one, other = netphys.open_session(path), netphys.open_session(whole)
+    check(len(one.online_tables) == len(SITES) * len(STATISTICS), "statistics are missing")
+    for name in other.online_tables:
+        check(one.online(name).identical(other.online(name)), f"{name} differs")
     left = sorted(p.name for p in path.parent.iterdir() if p != path)
     check(not left, f"left behind: {left}")
     return set()
