@@ -29,7 +29,11 @@ def add_commands(commands: argparse._SubParsersAction, epilog: str) -> None:
     )
     pack.add_argument("--level", type=int, default=1, help="of zstd, 1 to 19 (1)")
     pack.add_argument(
-        "--chunk-mb", type=int, default=1, metavar="N", help="megabytes in a chunk, 1 to 64 (1)"
+        "--chunk-mb",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="megabytes in a chunk, up to 64 (1)",
     )
     pack.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
     pack.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ import h5py
 import numpy as np
 from tqdm.auto import tqdm
 
-from netphys._check import check_option, check_positive, check_type
+from netphys._check import check_option, check_type
 from netphys._version import explain_missing, read_version
 from netphys.data._checksums import BatchSums, compute_bounds, load_rows
 from netphys.data._files import FileLock, sync_folder
@@ -47,7 +48,7 @@ def pack_session(
     *,
     order: str = "sample",
     level: int = 1,
-    chunk_mb: int = 1,
+    chunk_mb: float = 1.0,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Session:
@@ -70,8 +71,8 @@ def pack_session(
     level : int
         Of zstd, 1 to 19. Activations are nearly as small at 1 as at 9, and packed five times as
         fast.
-    chunk_mb : int
-        Megabytes in a chunk before compression, 1 to 64.
+    chunk_mb : float
+        Megabytes in a chunk before compression, up to 64.
     overwrite : bool
         Replace an existing session at `out`.
     progress : bool
@@ -98,20 +99,23 @@ def pack_session(
     >>> subject, stimuli = load_subject("builtin:language"), load_stimuli("builtin:stories")
     >>> session = record(subject, stimuli, "a.nwb", sites="mlp", progress=False)
     >>> packed = pack_session("a.nwb", "b.nwb", order="unit", progress=False)
-    >>> bool((packed["transformer.h.0.mlp.c_proj@in"] == session.select("mlp").popitem()[1]).any())
+    >>> site = "transformer.h.0.mlp.c_proj@in"
+    >>> bool((packed[site] == session[site]).all())
     True
     """
     check_type("out", out, (str, os.PathLike), "a file name")
     check_option("order", order, ORDERS)
-    for name, value, most in (("level", level, 19), ("chunk_mb", chunk_mb, 64)):
-        check_positive(name, value)
-        if value > most:
-            raise ValueError(f"{name}={value} is too large. Give a whole number from 1 to {most}.")
+    check_type("level", level, int, "a whole number from 1 to 19")
+    check_type("chunk_mb", chunk_mb, (int, float), "a number of megabytes up to 64")
+    if not 1 <= level <= 19:
+        raise ValueError(f"level={level} is out of range. Give a whole number from 1 to 19.")
+    if not 0 < chunk_mb <= 64:
+        raise ValueError(f"chunk_mb={chunk_mb} is out of range. Give a number above 0, up to 64.")
     _load_plugin()
     load_zstandard()
     session, out = open_session(path), Path(out).expanduser()
     _check_source(session)
-    options = _Options(level, order, chunk_mb * 1_000_000)
+    options = _Options(level, order, int(chunk_mb * 1e6))
     with FileLock(out):
         _check_target(session.path, out, overwrite)
         fresh = out.with_name(f".{out.name}.new")
@@ -258,8 +262,6 @@ def _describe(source: h5py.File, file: h5py.File, options: _Options) -> None:
     for key, value in model.attrs.items():
         made.attrs[key] = value
     made.attrs["notes" if "notes" in model.attrs else "description"] = "JSON: how it was packed"
-    import uuid
-
     made.attrs["object_id"] = str(uuid.uuid4())
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from netphys.data._checksums import BatchSums, compute_bounds, load_rows, overlap, split_rows
+from netphys.data._series import Series
 from netphys.data.nwb_header import SessionFileError
 from netphys.data.session import Session, open_session
 
@@ -159,6 +160,21 @@ def verify_session(path: str | os.PathLike, *, progress: bool = True) -> Verific
     )
 
 
+def _add_rows(
+    session: Session, series: Series, begin: int, end: int, sums: BatchSums
+) -> list[tuple[int, int]]:
+    """Read rows and add them to the checksums; return the runs that cannot be unpacked."""
+    try:
+        sums.add(begin, load_rows(session.path, series, begin, end))
+    except SessionFileError:
+        step = series.chunk[0]
+        if end - begin <= step:
+            return [(begin, end)]
+        parts = [(low, min(low + step, end)) for low in range(begin, end, step)]
+        return [run for part in parts for run in _add_rows(session, series, *part, sums)]
+    return []
+
+
 def _check_series(
     session: Session, name: str, commits: np.ndarray, expected: np.ndarray, found: list, bar: tqdm
 ) -> tuple[int, int]:
@@ -167,12 +183,9 @@ def _check_series(
     bounds = compute_bounds(session._row_batch(series.clock), len(commits))
     sums, unreadable = BatchSums(bounds), np.zeros(len(commits), bool)
     for begin, end in split_rows(series):
-        batches = overlap(bounds, begin, end)
-        if commits[batches].any():
-            try:
-                sums.add(begin, load_rows(session.path, series, begin, end))
-            except SessionFileError:
-                unreadable[batches] = True
+        if commits[overlap(bounds, begin, end)].any():
+            for low, high in _add_rows(session, series, begin, end, sums):
+                unreadable[overlap(bounds, low, high)] = True
         bar.update((end - begin) * series.megabytes / series.n_rows)
     wrong = commits & ((sums.values != expected) | unreadable)
     for batch in np.flatnonzero(wrong):
