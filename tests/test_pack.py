@@ -136,6 +136,10 @@ def test_raster_of_a_packed_file_is_read_by_unit(raw, folder):
     got, want = packed[f"{SITE}#raster"], raw["float32"][f"{SITE}#raster"]
     assert got.dtype == bool and np.array_equal(got[:, 9:14], want[:, 9:14])
     assert np.array_equal(got[[5, 2], 15], want[[5, 2], 15])
+    units = np.array([15, 1, 8, 8, 0])
+    assert np.array_equal(got[3:50:4][:, units], want[3:50:4][:, units])
+    wide = packed["*.h.1.mlp.c_proj@in#raster"]
+    assert np.array_equal(wide[:, [63, 2, 30]], raw["float32"][wide.name][:, [63, 2, 30]])
 
 
 def test_pack_makes_activations_smaller(folder):

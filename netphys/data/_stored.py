@@ -68,12 +68,21 @@ class StoredArray:
             )
         if self._rows is not None:
             rows = _shorten(self._rows[rows])
-        series = self._series
-        bits = series.dtype == "bits"
-        values = self._load(rows, slice(0, series.n_columns) if bits else units)
+        if self._series.dtype == "bits":
+            return self._read_bits(rows, units)
         scale = None if self._scale is None else self._scale[units]
-        values = series.decode(values, scale)
-        return values[:, units] if bits else values
+        return self._series.decode(self._load(rows, units), scale)
+
+    def _read_bits(self, rows: slice | np.ndarray, units: slice | np.ndarray) -> np.ndarray:
+        """Return events, of bytes that hold a unit asked for."""
+        if isinstance(units, slice):
+            first = units.start // 8
+            values = self._load(rows, slice(first, -(-units.stop // 8)))
+            bits = np.unpackbits(values, axis=1, bitorder="little").view(bool)
+            return bits[:, units.start - 8 * first : units.stop - 8 * first]
+        columns, place = np.unique(units // 8, return_inverse=True)
+        values = self._load(rows, columns)[:, place]
+        return (values >> (units % 8).astype(np.uint8) & 1).view(bool)
 
     def _load(self, rows: slice | np.ndarray, columns: slice | np.ndarray) -> np.ndarray:
         """Return stored values in memory of their own."""
