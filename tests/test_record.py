@@ -93,6 +93,8 @@ def test_record_equals_plain_forward_for_every_kind(family, tmp_path):
         expected = run_plain(plain, subject, stimuli, session, name).numpy()
         np.testing.assert_array_equal(session[name].to_numpy(), expected)
         assert session.site_table.loc[name, "dtype"] == "float32"
+    if family not in (*FIRST, "qwen2_moe", "clip", "wav2vec2", "cnn"):
+        session.path.unlink()  # to other readers the file of another text model, checked above
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from architectures import Recurrent
 from conftest import ARCHITECTURES, VOCABULARY, make_model, make_stimuli, make_subject
 
@@ -417,3 +418,136 @@ def test_record_refuses_logits_of_a_model_without(tmp_path):
     subject = netphys.load_subject(Recurrent())
     with pytest.raises(RuntimeError, match=r"site='@logits': this model returns no logits"):
         netphys.record(subject, make_stimuli("lstm"), tmp_path / "a.nwb", sites="@logits")
+
+
+# Variants of the families
+
+
+def _make_variant(name):
+    """Return a family, a model of it that is built in another way, and the kinds it has."""
+    t, text, sound = transformers, make_model("opt").config, make_model("wav2vec2").config
+    dense = {"embed", "resid", "attn_out", "head", "pattern", "mlp", "mlp_out"}
+    opt = {"do_layer_norm_before": False, "word_embed_proj_dim": 8}
+    pair = make_model("clip").config
+    base = {"do_stable_layer_norm": False, "feat_extract_norm": "group", "layerdrop": 0.9}
+    return {
+        "opt-350m": lambda: ("opt", t.OPTForCausalLM(change(text, **opt)), dense | {"logits"}),
+        "opt-base": lambda: ("opt", t.OPTModel(text), dense),
+        "neox-sequential": lambda: (
+            "gpt_neox",
+            t.GPTNeoXForCausalLM(
+                change(make_model("gpt_neox").config, use_parallel_residual=False)
+            ),
+            dense | {"logits"},
+        ),
+        "gemma2-base": lambda: ("gemma2", t.Gemma2Model(make_model("gemma2").config), dense),
+        "mixtral-base": lambda: (
+            "mixtral",
+            t.MixtralModel(make_model("mixtral").config),
+            dense - {"mlp"} | {"router", "experts"},
+        ),
+        "mamba-base": lambda: (
+            "mamba",
+            t.MambaModel(make_model("mamba").config),
+            {"embed", "resid"},
+        ),
+        "wav2vec2-base": lambda: (
+            "wav2vec2",
+            t.Wav2Vec2Model(change(sound, **base)),
+            dense | {"conv"},
+        ),
+        "wav2vec2-pretraining": lambda: (
+            "wav2vec2",
+            t.Wav2Vec2ForPreTraining(
+                change(sound, num_codevector_groups=2, codevector_dim=8, proj_codevector_dim=8)
+            ),
+            dense | {"conv"},
+        ),
+        "hubert-ctc": lambda: (
+            "hubert",
+            t.HubertForCTC(make_model("hubert").config),
+            dense | {"conv", "logits"},
+        ),
+        "hubert-classes": lambda: (
+            "hubert",
+            t.HubertForSequenceClassification(make_model("hubert").config),
+            dense | {"conv", "logits"},
+        ),
+        "whisper-base": lambda: (
+            "whisper",
+            t.WhisperModel(make_model("whisper").config),
+            dense | {"conv"},
+        ),
+        "clip-text": lambda: ("gpt2", t.CLIPTextModel(pair.text_config), dense),
+        "clip-image-classes": lambda: (
+            "clip_vision",
+            t.CLIPForImageClassification(pair),
+            dense | {"conv", "logits"},
+        ),
+        "clip-vision-projection": lambda: (
+            "clip_vision",
+            t.CLIPVisionModelWithProjection(pair.vision_config),
+            dense | {"conv"},
+        ),
+    }[name]()
+
+
+VARIANTS = [
+    "opt-350m",
+    "opt-base",
+    "neox-sequential",
+    "gemma2-base",
+    "mixtral-base",
+    "mamba-base",
+    "wav2vec2-base",
+    "wav2vec2-pretraining",
+    "hubert-ctc",
+    "hubert-classes",
+    "whisper-base",
+    "clip-text",
+    "clip-image-classes",
+    "clip-vision-projection",
+]
+
+
+def change(config, **values):
+    """Return a copy of a configuration with other values."""
+    return type(config)(**{**config.to_dict(), **values})
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_of_a_family_have_its_kinds_and_run_them_all(name):
+    family, model, kinds = _make_variant(name)
+    model.eval()
+    sites = find_sites(model)
+    assert {s.kind for s in sites} == kinds
+    _, values, output = listen(family, model=model)  # raises where a site gives nothing
+    assert set(values) == {s.name for s in sites}
+    logits = [values[s.name] for s in sites if s.kind == "logits"]
+    assert all(torch.equal(v, output.logits) for v in logits)
+    table = netphys.load_subject(model).sites()
+    assert (table["shape"] != "").all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["opt-350m", "neox-sequential", "wav2vec2-base"])
+def test_variants_keep_what_the_kinds_mean(name):
+    family, model, _ = _make_variant(name)
+    model.eval()
+    _, values, _ = listen(family, model=model)
+    for path, after in by_kind(model, values, "resid").items():
+        block = model.get_submodule(path)
+        _, before, _ = listen(family, [f"{path}@in"], model=model)
+        x = before[f"{path}@in"]
+        attn, mlp = (
+            next(v for n, v in by_kind(model, values, kind).items() if n.startswith(path))
+            for kind in ("attn_out", "mlp_out")
+        )
+        mlp = mlp.reshape(x.shape)
+        if name == "neox-sequential":
+            done = x + attn + mlp
+        elif name == "opt-350m":
+            done = block.final_layer_norm(block.self_attn_layer_norm(x + attn) + mlp)
+        else:
+            done = block.final_layer_norm(block.layer_norm(x + attn) + mlp)
+        torch.testing.assert_close(done, after, **CLOSE)
