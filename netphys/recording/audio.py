@@ -189,6 +189,7 @@ class SoundLoader:
         self._subject, self._stimuli = subject, stimuli
         self._extractor = subject.processor if subject.input_fn is None else None
         self._features = subject.input_name == "input_features"
+        self._shapes = [stimuli.item(row).shape for row in range(len(stimuli))]
         for row in range(len(stimuli)):
             self._check(row)
 
@@ -212,7 +213,7 @@ class SoundLoader:
         n : int
             Without what a feature extractor pads.
         """
-        n = self._stimuli.item(row).shape[-1]
+        n = self._shapes[row][-1]
         return -(-n // self._hop) if self._features and self._is_wave(row) else n
 
     def shape(self, row: int) -> tuple[int, ...]:
@@ -230,7 +231,7 @@ class SoundLoader:
         """
         if self._extractor is not None and self._features and self._is_wave(row):
             return ("processed",)
-        return self._stimuli.item(row).shape
+        return self._shapes[row]
 
     def __call__(self, row: int) -> np.ndarray:
         item = self._stimuli.item(row)
@@ -245,7 +246,7 @@ class SoundLoader:
         return self._subject.processor.hop_length
 
     def _is_wave(self, row: int) -> bool:
-        return self._stimuli.item(row).ndim == 1
+        return len(self._shapes[row]) == 1
 
     def _check(self, row: int) -> None:
         """Raise for a sound that the subject cannot hear, or hears at another speed."""
@@ -258,19 +259,19 @@ class SoundLoader:
             )
         if subject.input_name == "input_values" and not wave and subject.input_fn is None:
             raise ValueError(
-                f"stimulus {name!r} has shape {self._stimuli.item(row).shape}; {subject.name!r} "
+                f"stimulus {name!r} has shape {self._shapes[row]}; {subject.name!r} "
                 "takes waveforms of one channel: shape (time,)."
             )
         mels = getattr(subject.config, "num_mel_bins", None) if self._features else None
-        if not wave and mels and subject.input_fn is None and len(self._stimuli.item(row)) != mels:
+        if not wave and mels and subject.input_fn is None and self._shapes[row][0] != mels:
             raise ValueError(
-                f"stimulus {name!r} has shape {self._stimuli.item(row).shape}; {subject.name!r} "
+                f"stimulus {name!r} has shape {self._shapes[row]}; {subject.name!r} "
                 f"takes {mels} features: shape ({mels}, time)."
             )
         if wave != self._is_wave(0):
             raise ValueError(
-                f"stimulus {name!r} has shape {self._stimuli.item(row).shape}, the first one "
-                f"{self._stimuli.item(0).shape}. Give waveforms only, or features only."
+                f"stimulus {name!r} has shape {self._shapes[row]}, the first one "
+                f"{self._shapes[0]}. Give waveforms only, or features only."
             )
         heard = getattr(subject.processor, "sampling_rate", None)
         if heard and not wave:
