@@ -137,6 +137,21 @@ def test_input_function_gets_the_sounds_as_they_are(tmp_path):
     np.testing.assert_array_equal(session.trials("resid"), expected)
 
 
+def test_input_function_that_makes_features_itself_leaves_frames_without_onsets(tmp_path):
+    model, extractor = make_model("whisper", layers=1), make_whisper()[1]
+
+    def hear(waves):
+        made = extractor(waves, sampling_rate=16000, return_tensors="pt")
+        start = torch.ones((len(waves), 1), dtype=torch.long)
+        return {"input_features": made["input_features"], "decoder_input_ids": start}
+
+    subject = netphys.load_subject(model, input_fn=hear)
+    waves = make_waves(4800, 16000, rate=16000)
+    session = netphys.record(subject, waves, tmp_path / "a.nwb", progress=False)
+    assert session.trial_table["n_samples_frame"].tolist() == [50, 50]
+    assert "onset" not in session.samples("frame")
+
+
 def test_sites_of_listening_subjects_have_shapes():
     for family in ("whisper", "wav2vec2", "hubert"):
         table = netphys.load_subject(make_model(family)).sites()

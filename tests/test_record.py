@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ARCHITECTURES, FIRST, make_model, make_stimuli, make_subject
+from conftest import ARCHITECTURES, FIRST, MORE, make_model, make_stimuli, make_subject
 
 import netphys
 from netphys.recording import record as record_module
@@ -79,7 +79,7 @@ def run_plain(model, subject, stimuli, session, name):
     return torch.cat(parts)
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", [*ARCHITECTURES, *map(slow, MORE)])
 def test_record_equals_plain_forward_for_every_kind(family, tmp_path):
     model = make_model(family, layers=2 if family in FIRST else 1)
     subject, stimuli = make_subject(family, model), make_stimuli(family)

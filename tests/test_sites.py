@@ -15,12 +15,24 @@ from netphys.recording.capture import Capture, hold_still
 from netphys.recording.present import present
 from netphys.recording.sites import find_sites, select_sites
 
-MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe")
-GROUPED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", *MIXTURES)
-SEPARATE = (*GROUPED, "opt", "clip_vision", "clip", "whisper", "wav2vec2", "hubert")
-ATTENTIVE = (*SEPARATE, "gpt2", "bert", "vit", "gpt_neox")  # T5 adds its inner norms
-ADDED = tuple(f for f in ATTENTIVE if f not in ("bert", "hubert", "gemma2", "gemma3"))
+MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe")
+GROUPED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo2", *MIXTURES)
+SEPARATE = (
+    *GROUPED,
+    "opt",
+    "clip_vision",
+    "clip",
+    "whisper",
+    "wav2vec2",
+    "hubert",
+    "deit",
+)
+SUMMED = ("bert", "roberta", "xlm_roberta", "electra", "deberta", "distilbert", "hubert")
+NORMED = ("gemma2", "gemma3", "olmo2")
+ATTENTIVE = (*SEPARATE, *SUMMED[:-1], "gpt2", "vit", "gpt_neox", "phi3")
+ADDED = tuple(f for f in ATTENTIVE if f not in (*SUMMED, *NORMED))
 READERS = tuple(f for f in ATTENTIVE if f not in ("clip", "clip_vision", "whisper", "hubert"))
+SEEING = ("vit", "deit", "wav2vec2")
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
 
@@ -68,7 +80,7 @@ def test_projected_heads_are_attn_out_and_projected_neurons_mlp_out(family):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", ATTENTIVE)
+@pytest.mark.parametrize("family", [f for f in ATTENTIVE if f != "deberta"])
 def test_pattern_sums_to_one_and_mixes_the_values_into_heads(family):
     model, values, _ = listen(family, ["pattern", "head"] if family not in SEPARATE else None)
     heads = by_kind(model, values, "head")
@@ -89,7 +101,7 @@ def test_pattern_sums_to_one_and_mixes_the_values_into_heads(family):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", [*ADDED, "gemma2", "gemma3", "hubert", "mamba"])
+@pytest.mark.parametrize("family", [*ADDED, *NORMED, *SUMMED, "mamba"])
 def test_resid_is_the_blocks_input_plus_what_attention_and_mlp_add(family):
     model, values, _ = listen(family)
     blocks = by_kind(model, values, "resid")
@@ -104,19 +116,20 @@ def test_resid_is_the_blocks_input_plus_what_attention_and_mlp_add(family):
         own = {kind: v.reshape(x.shape) for kind, v in own.items()}
         if family == "mamba":
             done = x + block.mixer(block.norm(x))
-        elif family in ("gemma2", "gemma3"):
+        elif family in NORMED:
             done = x + block.post_attention_layernorm(own["attn_out"])
             done = done + block.post_feedforward_layernorm(own["mlp_out"])
-        elif family == "hubert":
-            done = block.layer_norm(x + own["attn_out"])
-            done = block.final_layer_norm(done + own["mlp_out"])
+        elif family in SUMMED:
+            modules = dict(block.named_modules())
+            first, last = (modules[n] for n in modules if n.lower().endswith("norm"))
+            done = last(first(x + own["attn_out"]) + own["mlp_out"])
         else:
             done = x + own["attn_out"] + own["mlp_out"]
         torch.testing.assert_close(done, after, **CLOSE)
     assert len(blocks) == (4 if family == "clip" else 2) and layers
 
 
-@pytest.mark.parametrize("family", [f for f in READERS if f not in ("vit", "wav2vec2")])
+@pytest.mark.parametrize("family", [f for f in READERS if f not in SEEING])
 def test_embed_and_resid_are_the_hidden_states_that_the_model_returns(family):
     model, values, _ = listen(family, ["embed", "resid"])
     subject, stimuli = make_subject(family, model), make_stimuli(family, n=12)
@@ -135,7 +148,7 @@ def test_logits_are_what_the_model_returns(family):
     model, values, output = listen(family, ["logits"])
     (logits,) = values.values()
     torch.testing.assert_close(logits, output.logits, rtol=0, atol=0)
-    assert find_sites(model)[-1].kind == "logits"
+    assert [s.kind for s in find_sites(model)].count("logits") == 1
 
 
 def test_logits_of_a_model_that_caps_them_are_the_capped_ones():
@@ -172,7 +185,7 @@ def test_experts_are_the_routers_choice_and_sum_to_mlp_out(family):
             assert sorted(chosen) == sorted(index[token].tolist()) == sorted(best[token].tolist())
             for expert, weight in zip(index[token], weights[token], strict=True):
                 assert given[token, expert] == weight
-        if family != "qwen2_moe":  # whose weights are not normalised
+        if family not in ("qwen2_moe", "olmoe"):  # whose weights are not normalised
             torch.testing.assert_close(given.sum(1), torch.ones(len(x)), **CLOSE)
         total = torch.zeros_like(x)
         for expert in range(4):

@@ -19,8 +19,8 @@ from netphys.recording.subject import Subject, add_tensor
 _KINDS = {
     "input_ids": ("text", "tokens"),
     "pixel_values": ("image",),
-    "input_values": ("audio",),
-    "input_features": ("audio",),
+    "input_values": ("audio", "array"),
+    "input_features": ("audio", "array"),
 }
 CONTEXT_RULE = (
     "context and text are joined by one space unless the context ends in white space; all of it is "
