@@ -2,7 +2,16 @@
 
 INITS = ("trained", "random", "shuffled")
 WEIGHT_DTYPES = ("float32", "float16", "bfloat16")
-STORE_DTYPES = ("native", *WEIGHT_DTYPES)
+STORE_DTYPES = ("native", *WEIGHT_DTYPES, "int8")
+POOLINGS = ("mean", "max", "last", "sum")
+STORES = (
+    "samples",
+    *(f"word.{how}" for how in POOLINGS),
+    *(f"trial.{how}" for how in POOLINGS),
+    "raster",
+    "top",
+    "surprisal",
+)
 NONFINITE = ("raise", "keep")
 SUBJECT = "subject"  # name of the session that is no twin's
 ISOLATED = "isolated"  # name of the subject's session with each word on its own

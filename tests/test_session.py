@@ -155,9 +155,9 @@ def test_open_refuses_a_truncated_file(copy, keep):
 @pytest.mark.damaged_files
 def test_open_refuses_a_newer_layout(copy):
     data = bytearray(copy.read_bytes())
-    data[16:20] = struct.pack("<I", 2)
+    data[16:20] = struct.pack("<I", 3)
     copy.write_bytes(data)
-    with pytest.raises(SessionFileError, match=r"has layout version 2; this netphys reads up to 1"):
+    with pytest.raises(SessionFileError, match=r"has layout version 3; this netphys reads up to 2"):
         netphys.open_session(copy)
 
 

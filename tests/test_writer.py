@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import xxhash
 from conftest import hear_interrupts, make_model, make_stimuli
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,19 +22,28 @@ from netphys.recording import writer as writer_module
 from netphys.recording.writer import Writer
 
 
+def put(writer, row, values):
+    """Copy rows of uint8 into a block of the series "a" and hand it over."""
+    values = np.atleast_2d(values)
+    block = writer.take("a", row, values.shape, "uint8")
+    block.values[:] = values
+    writer.put(block)
+
+
 def write_all(path, rows, row_bytes, offset, **options):
     """Write consecutive pieces of random bytes; return the whole."""
     rng = np.random.default_rng(0)
     pieces = [rng.integers(0, 256, (n, row_bytes), dtype=np.uint8) for n in rows]
     commit_at = offset + sum(rows) * row_bytes + 5
     counts_at = commit_at + len(rows) + 3
-    size = counts_at + 16 * len(rows) + 7
+    sums_at = counts_at + 16 * len(rows) + 9
+    size = sums_at + 8 * len(rows) + 7
     path.write_bytes(b"\xaa" * size)
-    layout = FileLayout({"a": offset}, commit_at, counts_at)
+    layout = FileLayout({"a": offset}, commit_at, counts_at, sums_at)
     with Writer(path, layout, {"a": row_bytes}, **options) as writer:
         row = 0
         for batch, piece in enumerate(pieces):
-            writer.put("a", row, piece)
+            put(writer, row, piece)
             writer.commit(batch, np.full((1, 2), batch))
             row += len(piece)
     data = path.read_bytes()
@@ -42,6 +52,8 @@ def write_all(path, rows, row_bytes, offset, **options):
     assert data[commit_at : commit_at + len(rows)] == b"\1" * len(rows)
     counts = np.repeat(np.arange(len(rows)), 2).astype(np.int64)
     assert data[counts_at : counts_at + counts.nbytes] == counts.tobytes()
+    sums = np.array([xxhash.xxh3_64_intdigest(p.tobytes()) for p in pieces], np.uint64)
+    assert data[sums_at : sums_at + sums.nbytes] == sums.tobytes()
     around = data[:offset] + data[offset + len(body) : commit_at]
     assert set(around) <= {0xAA}  # no byte beside the rows is touched
     assert len(data) == size
@@ -103,10 +115,10 @@ def test_writer_reports_what_the_disk_answers(number, message, tmp_path, monkeyp
         own(fd, data, offset)
 
     monkeypatch.setattr(writer_module, "write_at", fail_later)
-    monkeypatch.setattr(writer_module, "_COMMIT_BYTES", 1)
     path = tmp_path / "a.nwb"
+    options = {"batch_size": 1, "commit_batches": 1, "progress": False}
     with pytest.raises(OSError, match=message):
-        netphys.record(subject, stimuli, path, batch_size=1, progress=False)
+        netphys.record(subject, stimuli, path, **options)
     monkeypatch.undo()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nwb"]
     kept = netphys.open_session(path).commits.sum()
@@ -161,13 +173,11 @@ import sys, time, torch, numpy as np, pandas as pd
 sys.path[:0] = {tests!r}, {root!r}
 from conftest import make_model, make_stimuli
 import netphys
-from netphys.recording import writer
-writer._COMMIT_SECONDS = 0.02
 torch.set_num_threads(1)
 subject = netphys.load_subject(make_model("gpt2"))
 subject.model.register_forward_pre_hook(lambda *a: time.sleep({delay}))
 netphys.record(subject, make_stimuli("gpt2", n=150), {path!r}, sites=["resid", "mlp"],
-               batch_size=1, resume=True, progress=False)
+               batch_size=1, resume=True, progress=False, commit_seconds=0.02)
 """
 
 
@@ -255,10 +265,10 @@ def test_writer_keeps_its_memory_within_bounds_for_any_mix_of_sizes(tmp_path):
     path = tmp_path / "f"
     path.write_bytes(bytes(1 << 20))
     sizes = [3_000, 40_000, 9_000, 200_000, 17_000, 90_000] * 6
-    layout = FileLayout({"a": 0}, (1 << 20) - 8, (1 << 20) - 64)
+    layout = FileLayout({"a": 0}, (1 << 20) - 8, (1 << 20) - 64, (1 << 20) - 128)
     with Writer(path, layout, {"a": 1}, max_pending=1 << 19) as writer:
         for size in sizes:
-            writer.put("a", 0, np.zeros(size, np.uint8))
+            put(writer, 0, np.zeros(size, np.uint8))
             assert writer._allocated <= 1 << 19
 
 
@@ -274,7 +284,7 @@ def test_close_waits_for_the_thread_also_when_interrupted(tmp_path):
     """The lock must not go while bytes are still being written."""
     path = tmp_path / "f"
     path.write_bytes(bytes(1 << 16))
-    writer = Writer(path, FileLayout({"a": 0}, 60_000, 61_000), {"a": 1})
+    writer = Writer(path, FileLayout({"a": 0}, 60_000, 61_000, 62_000), {"a": 1})
     own, calls = writer._thread.join, []
 
     def interrupted_once():
@@ -284,7 +294,7 @@ def test_close_waits_for_the_thread_also_when_interrupted(tmp_path):
         own()
 
     writer._thread.join = interrupted_once
-    writer.put("a", 0, np.ones(50_000, np.uint8))
+    put(writer, 0, np.ones(50_000, np.uint8))
     writer.commit(0, np.zeros((1, 2)))
     with pytest.raises(KeyboardInterrupt):
         writer.close()

@@ -16,7 +16,7 @@ import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 BLOCK = 4096
 _MAGIC = b"netphys session\n"
 _FIXED = struct.Struct("<16sII32s")  # magic, layout version, length of the JSON, its SHA-256

@@ -25,24 +25,34 @@ from netphys.data.nwb_header import BLOCK, compute_block_size, save_header
 COMMIT = "scratch/netphys_commit"
 PROVENANCE = "scratch/netphys_provenance"
 COUNTS = "scratch/netphys_counts"
+CHECKSUMS = "scratch/netphys_checksum"
+STATE = "scratch/netphys_online_state"
 COUNT_NAMES = ("nonfinite", "overflow")
-STORED_DTYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+STORED_DTYPES = {
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "int8": 1,
+    "int32": 4,
+    "bits": 1,
+}
 
 
 @dataclass(frozen=True)
-class SiteSpec:
-    """What the file holds of one site.
+class SeriesSpec:
+    """What the file holds of one site in one form.
 
     Parameters
     ----------
     name : str
-        Site name: module path, with ``@in`` for its input or ``@pattern`` for attention weights.
+        Name of the site, with ``#`` and the form where it is not every sample's value.
     kind : str
         Standard kind ("resid", "mlp", ...) or "module".
     clock : str
         Name of the samples table that its rows follow.
     dtype : str
-        Stored type: "float16", "bfloat16", "float32" or "float64".
+        Stored type: one of STORED_DTYPES; "bits" holds eight units in a byte.
     units : DataFrame
         One row per unit: layer, index, label and what locates it (head, key, channel, y, x).
     """
@@ -53,6 +63,45 @@ class SiteSpec:
     dtype: str
     units: pd.DataFrame
 
+    @property
+    def site(self) -> str:
+        """Name of the site."""
+        return self.name.partition("#")[0]
+
+    @property
+    def form(self) -> str:
+        """In which form its values are stored: "samples", "word.mean", "raster", ..."""
+        return self.name.partition("#")[2] or "samples"
+
+    @property
+    def n_columns(self) -> int:
+        """Number of stored values in a row."""
+        return -(-len(self.units) // 8) if self.dtype == "bits" else len(self.units)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.n_columns * STORED_DTYPES[self.dtype]
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """An online statistic's table: its place is made before the first sample, filled at the end.
+
+    Parameters
+    ----------
+    name : str
+        Name of the site, ``#`` and the name of the statistic.
+    description : str
+        What it is, for people.
+    columns : dict of str to (tuple of int, str)
+        Shape (rows first) and numpy type of each column.
+    """
+
+    name: str
+    description: str
+    columns: Mapping[str, tuple[tuple[int, ...], str]]
+
 
 @dataclass(frozen=True)
 class SessionSpec:
@@ -60,8 +109,8 @@ class SessionSpec:
 
     Parameters
     ----------
-    sites : tuple of SiteSpec
-        The recorded sites.
+    series : tuple of SeriesSpec
+        What is stored of the recorded sites.
     trials : DataFrame
         One row per trial in order of recording, with start_time and stop_time in seconds.
     samples : dict of str to DataFrame
@@ -76,9 +125,15 @@ class SessionSpec:
         Free text for the NWB header.
     descriptions : dict of str to str
         What the columns of the tables mean.
+    tables : tuple of TableSpec
+        Tables of the online statistics.
+    state : (int, int)
+        Number and bytes of the slots for the states of online statistics; (0, 0) without any.
+    units : dict of str to DataFrame
+        Units of the sites of which no series is stored.
     """
 
-    sites: tuple[SiteSpec, ...]
+    series: tuple[SeriesSpec, ...]
     trials: pd.DataFrame
     samples: Mapping[str, pd.DataFrame]
     times: Mapping[str, float | np.ndarray]
@@ -88,6 +143,9 @@ class SessionSpec:
     subject: str
     subject_description: str
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    tables: tuple[TableSpec, ...] = ()
+    state: tuple[int, int] = (0, 0)
+    units: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,17 +154,26 @@ class FileLayout:
 
     Parameters
     ----------
-    sites : dict of str to int
-        Offset of the first byte of each site's data.
+    series : dict of str to int
+        Offset of the first byte of each series' data.
     commit : int
         Offset of the commit bytes.
     counts : int
-        Offset of the counters: int64, (batch, site, counter).
+        Offset of the counters: int64, (batch, series, counter).
+    checksums : int
+        Offset of the checksums: uint64, (batch, series).
+    state : int
+        Offset of the states of online statistics: uint8, (slot, byte); -1 without any.
+    tables : dict of str to dict of str to int
+        Per table of an online statistic the offset of each column.
     """
 
-    sites: Mapping[str, int]
+    series: Mapping[str, int]
     commit: int
     counts: int
+    checksums: int
+    state: int = -1
+    tables: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def check_site_name(name: str) -> None:
@@ -149,34 +216,62 @@ def save_structure(path: Path, spec: SessionSpec) -> FileLayout:
     OSError
         If the disk is full or read-only.
     """
-    for site in spec.sites:
-        check_site_name(site.name)
-    block = compute_block_size(len(spec.sites) + 2)
+    for series in spec.series:
+        check_site_name(series.name)
+    n_columns = sum(len(t.columns) for t in spec.tables)
+    block = compute_block_size(len(spec.series) + n_columns + 4)
     aligned = {"alignment_threshold": BLOCK, "alignment_interval": BLOCK}
     with h5py.File(path, "x", userblock_size=block, **aligned) as file:
         _write_nwb(file, spec)
     with h5py.File(path, "r+", alignment_threshold=1, alignment_interval=BLOCK) as file:
-        ranges = {
-            site.name: _allocate(
-                file, f"acquisition/{site.name}/data", _shape(spec, site), site.dtype
-            )
-            for site in spec.sites
-        }
-        commit = _allocate(file, COMMIT, (spec.n_batches,), "uint8")
-        shape = (spec.n_batches, len(spec.sites), len(COUNT_NAMES))
-        counts = _allocate(file, COUNTS, shape, "int64")
-        for site in spec.sites:
-            series = file[f"acquisition/{site.name}"]
-            series.attrs["kind"] = site.kind
-            series.attrs["module"] = site.name.partition("@")[0]
-            series.attrs["clock"] = site.clock
+        data = {s.name: _allocate_series(file, spec, s) for s in spec.series}
+        other = {path: _allocate(file, path, *what) for path, what in _list_mutable(spec).items()}
     with open(path, "r+b") as file:
         reserve_space(file.fileno(), os.fstat(file.fileno()).st_size)
-        for offset, length in (commit, counts):  # allocated bytes may hold anything: start from 0
+        for offset, length in other.values():  # allocated bytes may hold anything: start from 0
             file.seek(offset)
             file.write(bytes(length))
-    save_header(path, block, [*ranges.values(), commit, counts], commit)
-    return FileLayout({name: r[0] for name, r in ranges.items()}, commit[0], counts[0])
+    save_header(path, block, [*data.values(), *other.values()], other[COMMIT])
+    return _make_layout({n: r[0] for n, r in data.items()}, {p: r[0] for p, r in other.items()})
+
+
+def _list_mutable(spec: SessionSpec) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and type of everything that a recording fills in beside the activations."""
+    n, k = spec.n_batches, len(spec.series)
+    found: dict[str, tuple[tuple[int, ...], str]] = {
+        COMMIT: ((n,), "uint8"),
+        COUNTS: ((n, k, len(COUNT_NAMES)), "int64"),
+        CHECKSUMS: ((n, k), "uint64"),
+    }
+    if spec.state[0]:
+        found[STATE] = (spec.state, "uint8")
+    for table in spec.tables:
+        for column, what in table.columns.items():
+            found[f"processing/online/{table.name}/{column}"] = what
+    return found
+
+
+def _make_layout(series: dict[str, int], other: dict[str, int]) -> FileLayout:
+    tables: dict[str, dict[str, int]] = {}
+    for path, offset in other.items():
+        if path.startswith("processing/online/"):
+            _, _, table, column = path.split("/")
+            tables.setdefault(table, {})[column] = offset
+    return FileLayout(
+        series, other[COMMIT], other[COUNTS], other[CHECKSUMS], other.get(STATE, -1), tables
+    )
+
+
+def _allocate_series(file: h5py.File, spec: SessionSpec, series: SeriesSpec) -> tuple[int, int]:
+    group = file[f"acquisition/{series.name}"]
+    dtype = "uint8" if series.dtype == "bits" else series.dtype
+    place = _allocate(file, f"{group.name}/data", _shape(spec, series), dtype)
+    group.attrs["kind"] = series.kind
+    group.attrs["module"] = series.site.partition("@")[0]
+    group.attrs["clock"] = series.clock
+    group.attrs["site"], group.attrs["form"] = series.site, series.form
+    group.attrs["n_units"] = len(series.units)
+    return place
 
 
 def load_layout(path: Path) -> FileLayout:
@@ -185,7 +280,7 @@ def load_layout(path: Path) -> FileLayout:
     Parameters
     ----------
     path : Path
-        A verified session.
+        A verified session of the current layout.
 
     Returns
     -------
@@ -193,12 +288,19 @@ def load_layout(path: Path) -> FileLayout:
         Offsets for the writer.
     """
     with h5py.File(path, "r") as file:
-        sites = {n: g["data"].id.get_offset() for n, g in file["acquisition"].items()}
-        return FileLayout(sites, file[COMMIT].id.get_offset(), file[COUNTS].id.get_offset())
+        series = {n: g["data"].id.get_offset() for n, g in file.get("acquisition", {}).items()}
+        other = {p: file[p].id.get_offset() for p in (COMMIT, COUNTS, CHECKSUMS)}
+        if STATE in file:
+            other[STATE] = file[STATE].id.get_offset()
+        for name, table in file.get("processing/online", {}).items():
+            for column in table.attrs["colnames"]:
+                path = f"processing/online/{name}/{column}"
+                other[path] = file[path].id.get_offset()
+    return _make_layout(series, other)
 
 
 def compute_data_bytes(spec: SessionSpec) -> int:
-    """Return the bytes that the activations of a session will take.
+    """Return the bytes that a session's activations and online statistics will take.
 
     Parameters
     ----------
@@ -208,13 +310,15 @@ def compute_data_bytes(spec: SessionSpec) -> int:
     Returns
     -------
     n_bytes : int
-        Sum over sites of samples x units x bytes per value.
+        Everything that a recording fills in.
     """
-    return sum(int(np.prod(_shape(spec, s))) * STORED_DTYPES[s.dtype] for s in spec.sites)
+    data = sum(len(spec.samples[s.clock]) * s.row_bytes for s in spec.series)
+    tables = [np.prod(shape) * np.dtype(t).itemsize for shape, t in _list_mutable(spec).values()]
+    return data + int(sum(tables))
 
 
-def _shape(spec: SessionSpec, site: SiteSpec) -> tuple[int, int]:
-    return len(spec.samples[site.clock]), len(site.units)
+def _shape(spec: SessionSpec, series: SeriesSpec) -> tuple[int, int]:
+    return len(spec.samples[series.clock]), series.n_columns
 
 
 def _write_nwb(file: h5py.File, spec: SessionSpec) -> None:
@@ -240,8 +344,8 @@ def _write_nwb(file: h5py.File, spec: SessionSpec) -> None:
         sex="O",  # sex and age have no meaning for a network; NWB tools ask for both
         age="P0D",
     )
-    for site in spec.sites:
-        nwb.add_acquisition(_make_series(TimeSeries, site, spec))
+    for series in spec.series:
+        nwb.add_acquisition(_make_series(TimeSeries, series, spec))
 
     def make_table(name: str, about: str, frame: pd.DataFrame, kind: type = DynamicTable):
         columns = [
@@ -250,37 +354,63 @@ def _write_nwb(file: h5py.File, spec: SessionSpec) -> None:
         ]
         return kind(name=name, description=about, columns=columns)
 
-    nwb.trials = make_table("trials", "one row per presentation", spec.trials, TimeIntervals)
+    if len(spec.trials):
+        nwb.trials = make_table("trials", "one row per presentation", spec.trials, TimeIntervals)
     samples = nwb.create_processing_module("samples", "One row per sample of each clock.")
     for clock, frame in spec.samples.items():
         samples.add(make_table(clock, f"samples of the {clock} clock", frame))
     units = nwb.create_processing_module("units", "One row per recorded unit of each site.")
-    for site in spec.sites:
-        units.add(make_table(site.name, f"units of {site.name}", site.units))
+    tables = {s.name: s.units for s in spec.series} | dict(spec.units)
+    for name, frame in tables.items():
+        units.add(make_table(name, f"units of {name}", frame))
+    if spec.tables:
+        online = nwb.create_processing_module("online", "Statistics of samples that went by.")
+        for table in spec.tables:
+            online.add(_make_online(DynamicTable, VectorData, table, spec.descriptions))
     text = json.dumps(spec.provenance, sort_keys=True)
     nwb.add_scratch(text, name="netphys_provenance", description="JSON: how it was made")
-    one = np.zeros(1, np.uint8)
-    nwb.add_scratch(one, name="netphys_commit", description="1 where a planned batch is on disk")
-    about = "counts per batch, site and kind: " + ", ".join(COUNT_NAMES)
-    nwb.add_scratch(np.zeros((1, 1, 1), np.int64), name="netphys_counts", description=about)
+    for path, about in _SCRATCH.items():
+        if path != STATE or spec.state[0]:
+            name = path.partition("/")[2]
+            nwb.add_scratch(np.zeros((1,), np.uint8), name=name, description=about)
     with NWBHDF5IO(file=file, mode="w") as io:
         io.write(nwb)
 
 
-def _make_series(time_series, site: SiteSpec, spec: SessionSpec):
-    times = spec.times[site.clock]
+_SCRATCH = {
+    COMMIT: "1 where a planned batch is on disk",
+    COUNTS: "counts per batch, series and kind: " + ", ".join(COUNT_NAMES),
+    CHECKSUMS: "xxh3_64 of each batch's bytes in each series",
+    STATE: "states of the online statistics: where a recording goes on after an interruption",
+}
+
+
+def _make_online(dynamic_table, vector_data, table: TableSpec, descriptions: Mapping[str, str]):
+    columns = [
+        vector_data(name=name, description=descriptions.get(name, name), data=np.zeros(shape[0]))
+        for name, (shape, _) in table.columns.items()
+    ]
+    return dynamic_table(name=table.name, description=table.description, columns=columns)
+
+
+def _make_series(time_series, series: SeriesSpec, spec: SessionSpec):
+    times = spec.times[series.clock]
     n_rows = 1
     if isinstance(times, np.ndarray):
         clock, n_rows = {"timestamps": times}, len(times)
     else:
         clock = {"rate": float(times), "starting_time": 0.0}
+    about = "activations" if series.form == "samples" else _FORMS.get(series.dtype, series.form)
     return time_series(
-        name=site.name,
+        name=series.name,
         data=np.zeros((n_rows, 1), np.float32),
         unit="a.u.",
-        description=f"{site.kind}: activations of {site.name}, one row per {site.clock}",
+        description=f"{series.kind}: {about} of {series.site}, one row per {series.clock}",
         **clock,
     )
+
+
+_FORMS = {"bits": "events (above the unit's threshold; bit u % 8 of byte u // 8 is unit u)"}
 
 
 def _plain(column: pd.Series) -> np.ndarray:

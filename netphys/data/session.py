@@ -7,12 +7,10 @@ single unit's column. Nothing here needs torch.
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -23,17 +21,12 @@ import xarray as xr
 
 from netphys._check import check_option, check_type, suggest
 from netphys.data._pool import POOLS, pool_samples
+from netphys.data._series import read_series
+from netphys.data._session_online import list_tables, read_checkpoint, read_table
+from netphys.data._session_summary import make_html, make_summary, make_text
 from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
-from netphys.data.nwb_layout import COUNT_NAMES, COUNTS, PROVENANCE, STORED_DTYPES
-
-
-@dataclass(frozen=True)
-class _Site:
-    kind: str
-    clock: str
-    dtype: str
-    shape: tuple[int, int]
-    offset: int
+from netphys.data.nwb_layout import CHECKSUMS, COUNT_NAMES, COUNTS, PROVENANCE
+from netphys.data.online_state import Checkpoint
 
 
 class Session:
@@ -41,7 +34,7 @@ class Session:
 
     ``session[site]`` is one site as a DataArray (sample, unit); ``session.select(pattern)``
     several of them as a dict; ``session.trials(site)`` the same values cut into (trial, time,
-    unit).
+    unit). What is stored in another form has that in its name: ``session["h.0#word.mean"]``.
 
     Parameters
     ----------
@@ -53,7 +46,10 @@ class Session:
     path : Path
         The file.
     sites : list of str
-        Names of the recorded sites, in the order in which the model computes them.
+        Names of what is stored: sites in the order in which the model computes them, those in
+        another form than every sample's value with ``#`` and the form.
+    clocks : list of str
+        Names of the samples tables.
     trial_table : DataFrame
         One row per trial in order of recording: times, batch, samples, and the stimulus columns.
     provenance : dict
@@ -83,26 +79,26 @@ class Session:
 
     def _read_structure(self, file: h5py.File) -> None:
         self.provenance: Mapping = json.loads(_text(file[PROVENANCE][()]))
-        order = self.provenance["sites"]
-        self._sites = {name: self._read_site(file[f"acquisition/{name}"]) for name in order}
-        self.sites = list(order)
+        self._series = {
+            name: read_series(name, file[f"acquisition/{name}"])
+            for name in self.provenance.get("series", self.provenance["sites"])
+        }
+        self.sites = list(self._series)
+        self._check_places(file)
         self._count_at = file[COUNTS].id.get_offset()
-        self.trial_table: pd.DataFrame = _read_table(file["intervals/trials"])
-        self._clocks = list(file["processing/samples"])
+        self._checksum_at = file[CHECKSUMS].id.get_offset() if CHECKSUMS in file else None
+        trials = "intervals/trials"
+        self.trial_table: pd.DataFrame = (
+            _read_table(file[trials]) if trials in file else pd.DataFrame({"stimulus_id": []})
+        )
+        self.clocks = list(file["processing/samples"])
         self.title = _text(file["session_description"][()])
 
-    def _read_site(self, group: h5py.Group) -> _Site:
-        data = group["data"]
-        offset, n_bytes = data.id.get_offset(), data.id.get_storage_size()
-        if (offset, n_bytes) not in self._header.mutable:
-            raise KeyError(f"the data of {group.name} are not where the header says")
-        dtype = (
-            "bfloat16" if data.id.get_type().get_size() == 2 and data.dtype.itemsize == 4 else None
-        )
-        attributes = group.attrs
-        return _Site(
-            attributes["kind"], attributes["clock"], dtype or data.dtype.name, data.shape, offset
-        )
+    def _check_places(self, file: h5py.File) -> None:
+        for name, series in self._series.items():
+            n_bytes = file[f"acquisition/{name}/data"].id.get_storage_size()
+            if (series.offset, n_bytes) not in self._header.mutable:
+                raise KeyError(f"the data of {name} are not where the header says")
 
     # ------------------------------------------------------------------ what is in it
     @property
@@ -118,33 +114,50 @@ class Session:
 
     @property
     def site_table(self) -> pd.DataFrame:
-        """One row per site: kind, clock, number of samples and units, stored type, megabytes."""
+        """One row per stored site: kind, clock, number of samples and units, type, megabytes."""
         rows = [
             {
                 "site": name,
                 "kind": s.kind,
                 "clock": s.clock,
-                "n_samples": s.shape[0],
-                "n_units": s.shape[1],
+                "n_samples": s.n_rows,
+                "n_units": s.n_units,
                 "dtype": s.dtype,
-                "megabytes": s.shape[0] * s.shape[1] * STORED_DTYPES[s.dtype] / 1e6,
+                "megabytes": s.megabytes,
             }
-            for name, s in self._sites.items()
+            for name, s in self._series.items()
         ]
-        return pd.DataFrame(rows).set_index("site")
+        columns = ["site", "kind", "clock", "n_samples", "n_units", "dtype", "megabytes"]
+        return pd.DataFrame(rows, columns=columns).set_index("site")
 
     @property
     def counts(self) -> pd.DataFrame:
         """Counters per site: non-finite values, and values that became infinite in a cast."""
+        index = pd.Index(self.sites, name="site")
+        if not self.sites:  # nothing but online statistics
+            return pd.DataFrame(0, index=index, columns=COUNT_NAMES)
         shape = (self._header.commit[1], len(self.sites), len(COUNT_NAMES))
         counts = np.memmap(self.path, np.int64, "r", self._count_at, shape)
         total = counts[self.commits].sum(axis=0)
-        return pd.DataFrame(total, index=pd.Index(self.sites, name="site"), columns=COUNT_NAMES)
+        return pd.DataFrame(total, index=index, columns=COUNT_NAMES)
+
+    @property
+    def checksums(self) -> np.ndarray | None:
+        """xxh3_64 of the bytes of each batch in each series: uint64, (batch, site).
+
+        Valid where the batch is committed; None for a file of layout 1, which has none.
+        """
+        if self._checksum_at is None:
+            return None
+        shape = (self._header.commit[1], len(self.sites))
+        return np.fromfile(
+            self.path, np.uint64, shape[0] * shape[1], offset=self._checksum_at
+        ).reshape(shape)
 
     @cached_property
     def _sample_tables(self) -> dict[str, pd.DataFrame]:
         with h5py.File(self.path, "r") as file:
-            return {c: _read_table(file[f"processing/samples/{c}"]) for c in self._clocks}
+            return {c: _read_table(file[f"processing/samples/{c}"]) for c in self.clocks}
 
     def samples(self, clock: str) -> pd.DataFrame:
         """Return the samples table of a clock: one row per recorded sample.
@@ -159,8 +172,8 @@ class Session:
         table : DataFrame
             Trial, position, onset in seconds, and what was shown (token, text, word, characters).
         """
-        if clock not in self._clocks:
-            raise KeyError(f"clock={clock!r} is not in {self.path.name}. It has: {self._clocks}.")
+        if clock not in self.clocks:
+            raise KeyError(f"clock={clock!r} is not in {self.path.name}. It has: {self.clocks}.")
         return self._sample_tables[clock].copy()
 
     def units(self, site: str) -> pd.DataFrame:
@@ -177,40 +190,81 @@ class Session:
             One row per unit: layer, index, label and place (head, key, channel, y, x) where it has
             one.
         """
-        name = self._find_one(site)
         with h5py.File(self.path, "r") as file:
-            return _read_table(file[f"processing/units/{name}"])
+            tables = file["processing/units"]
+            name = site if site in tables else self._find_one(site)
+            return _read_table(tables[name])
+
+    # ------------------------------------------------------------------ online statistics
+    @property
+    def online_tables(self) -> list[str]:
+        """Names of the online statistics, as `online` takes them: site, ``#``, statistic."""
+        return list_tables(self.provenance)
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """Read the newest states of the online statistics; of several ranks, merged.
+
+        Returns
+        -------
+        checkpoint : Checkpoint or None
+            None without online statistics, or before their first checkpoint.
+        """
+        return read_checkpoint(self.path, self.provenance)
+
+    def online(self, name: str) -> xr.Dataset:
+        """Return an online statistic of a site: of an unfinished recording what it saw so far.
+
+        Parameters
+        ----------
+        name : str
+            Site, ``#`` and the name of the statistic: one of `online_tables`.
+
+        Returns
+        -------
+        data : Dataset
+            First dim "unit" (or "token", "position", "condition"), with the units' labels;
+            attributes say how much it saw.
+
+        Raises
+        ------
+        KeyError
+            If there is no such table, or nothing was seen yet.
+        """
+        return read_table(self, name)
 
     # ------------------------------------------------------------------ activations
     def __getitem__(self, site: str) -> xr.DataArray:
         """Return one site as a DataArray with dims (sample, unit), arbitrary units.
 
         A complete recording is a lazy view on the file, but for bfloat16, which is read as exact
-        float32. Of an unfinished one only the samples of committed batches are returned.
+        float32, int8, which is multiplied by the units' scale, and rasters, read as bool. Of an
+        unfinished one only the samples of committed batches are returned.
         """
         return self._get(self._find_one(site), self.commits)
 
     def _get(self, name: str, commits: np.ndarray) -> xr.DataArray:
-        info = self._sites[name]
-        values = self._read(info)
-        samples = self._sample_tables[info.clock]
+        info = self._series[name]
+        stored = info.map(self.path)
+        samples, units = self._sample_tables[info.clock], self.units(name)
         rows = np.arange(len(samples))
         if not commits.all():
             rows = np.flatnonzero(commits[self._row_batch(info.clock)])
-            values, samples = values[rows], samples.iloc[rows]
+            stored, samples = stored[rows], samples.iloc[rows]
+        values = info.decode(stored, units["scale"].to_numpy() if "scale" in units else None)
         coords = {c: ("sample", samples[c].to_numpy()) for c in samples.columns}
         trials = self.trial_table.set_index("stimulus_index")
         for c in ("stimulus_id", "condition"):
             if c in trials:
                 coords[c] = ("sample", trials[c].loc[samples["trial"]].to_numpy())
-        units = self.units(name)
         coords |= {c: ("unit", units[c].to_numpy()) for c in units.columns}
         coords["sample"] = rows
-        attrs = {"units": "a.u.", "site": name, "kind": info.kind, "clock": info.clock}
+        attrs = {"units": "a.u.", "site": info.site, "kind": info.kind, "clock": info.clock}
+        if info.form != "samples":
+            attrs["form"] = info.form
         return xr.DataArray(values, dims=("sample", "unit"), coords=coords, name=name, attrs=attrs)
 
     def __contains__(self, site: object) -> bool:
-        return site in self._sites
+        return site in self._series
 
     def __iter__(self):
         return iter(self.sites)
@@ -259,7 +313,8 @@ class Session:
         table, begin, count = self._cut(data, commits)
         longest = int(count.max(initial=0))
         shape = (len(table), longest, data.sizes["unit"])
-        values = np.full(shape, np.nan, data.dtype)
+        floating = np.issubdtype(data.dtype, np.floating)
+        values = np.full(shape, np.nan, data.dtype if floating else np.float32)
         source = data.to_numpy()
         for i, (b, n) in enumerate(zip(begin, count, strict=True)):
             values[i, :n] = source[b : b + n]
@@ -329,15 +384,6 @@ class Session:
                 f"{self.path} was replaced since it was opened. Open it again: open_session(path)."
             )
 
-    def _read(self, info: _Site) -> np.ndarray:
-        stored = np.dtype("<u2") if info.dtype == "bfloat16" else np.dtype(info.dtype)
-        values = np.memmap(self.path, stored, "r", info.offset, info.shape)
-        if info.dtype != "bfloat16":
-            return values
-        wide = values.astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
-
     def _row_batch(self, clock: str) -> np.ndarray:
         """Return the planned batch of every sample of a clock."""
         table = self.trial_table
@@ -345,12 +391,16 @@ class Session:
 
     def _match(self, pattern: str) -> list[str]:
         check_type("site", pattern, str, "the name of a site, a kind, or a pattern")
-        if pattern in self._sites:
+        if pattern in self._series:
             return [pattern]
         rule = re.compile(re.escape(pattern).replace(r"\*", "[^.]*"))
-        found = [n for n, s in self._sites.items() if s.kind == pattern or rule.fullmatch(n)]
+        found = [
+            n
+            for n, s in self._series.items()
+            if pattern in (s.kind, s.site) or rule.fullmatch(n) or rule.fullmatch(s.site)
+        ]
         if not found:
-            known = dict.fromkeys([s.kind for s in self._sites.values()])
+            known = dict.fromkeys([s.kind for s in self._series.values()])
             raise KeyError(
                 f"site={pattern!r} is not in {self.path.name}."
                 f"{suggest(pattern, [*self.sites, *known])} "
@@ -377,14 +427,7 @@ class Session:
         text : str
             A few lines.
         """
-        facts = "\n".join(f"{k:<11}{v}" for k, v in self._facts().items())
-        table = self.site_table
-        lines = [
-            f"  {name:<{max(map(len, self.sites))}}  {row.kind:<8} {row.n_samples:>8} "
-            f"{row.clock}s x {row.n_units} units  {row.dtype}"
-            for name, row in zip(table.index, table.itertuples(), strict=True)
-        ]
-        return facts + "\n" + "\n".join(lines)
+        return make_text(self)
 
     def to_dict(self) -> dict:
         """Return the summary as JSON-ready values.
@@ -394,49 +437,13 @@ class Session:
         summary : dict
             Facts, sites and counters.
         """
-        commits = self.commits
-        table = self.site_table.reset_index()
-        return {
-            "path": str(self.path),
-            "title": self.title,
-            "complete": bool(commits.all()),
-            "batches": {"planned": len(commits), "committed": int(commits.sum())},
-            "n_trials": len(self.trial_table),
-            "sites": json.loads(table.to_json(orient="records")),
-            "counts": json.loads(self.counts.reset_index().to_json(orient="records")),
-            "subject": self.provenance["subject"],
-            "layout": self.provenance["layout"],
-            "versions": self.provenance["versions"],
-        }
-
-    def _facts(self) -> dict[str, str]:
-        commits = self.commits
-        state = "complete" if commits.all() else "unfinished (record again to resume)"
-        subject = self.provenance["subject"]
-        facts = {
-            "session": str(self.path),
-            "subject": f"{subject['name']}, init {subject['init']}"
-            + (f" (seed {subject['seed']})" if subject["init"] != "trained" else ""),
-            "stimuli": f"{len(self.trial_table)} trials, "
-            + ", ".join(f"{len(t)} {c}s" for c, t in self._sample_tables.items()),
-            "recorded": f"{commits.sum()} of {len(commits)} batches, {state}",
-            "size": f"{self.site_table.megabytes.sum():.1f} MB at {len(self.sites)} sites",
-        }
-        bad = self.counts.sum()
-        if bad.any():
-            facts["warning"] = ", ".join(f"{n:,} {c} values" for c, n in bad.items() if n)
-        return facts
+        return make_summary(self)
 
     def __repr__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(k)}</th>"
-            f"<td style='text-align:left'>{html.escape(v)}</td></tr>"
-            for k, v in self._facts().items()
-        )
-        return f"<table>{rows}</table>{self.site_table.to_html(float_format='%.2f')}"
+        return make_html(self)
 
 
 def open_session(path: str | os.PathLike) -> Session:

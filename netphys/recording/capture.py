@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from netphys.recording.compiled import add_receiver, remove_receiver
 from netphys.recording.sites import Site
 from netphys.recording.sites.layout import CaptureError, unpack
 
@@ -66,6 +67,8 @@ class Capture:
         Called as ``take(site, tensor)`` when the value of a site is computed.
     strict : bool
         Raise for a module that gives no tensor to record, instead of passing over it.
+    graph : bool
+        Set hooks that become part of a graph when the model is compiled.
     """
 
     def __init__(
@@ -75,7 +78,13 @@ class Capture:
         take: Callable[[Site, torch.Tensor], None],
         *,
         strict: bool = True,
+        graph: bool = False,
     ):
+        self._graph, self._number, self._calls = (
+            graph,
+            -1,
+            torch.zeros(len(sites), dtype=torch.int64),
+        )
         self._model, self._sites, self._take, self._strict = model, sites, take, strict
         self._handles: list = []
         self._fired: dict[str, int] = {}
@@ -83,6 +92,8 @@ class Capture:
 
     def __enter__(self) -> Capture:
         modules = dict(self._model.named_modules())
+        if self._graph:
+            self._number = add_receiver(lambda i, value: self._receive(self._sites[i], value))
         try:
             for site in self._sites:
                 module = modules[site.module]
@@ -102,10 +113,12 @@ class Capture:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        remove_receiver(self._number)
 
     def start(self) -> None:
         """Forget the counts of the last forward pass."""
         self._fired = dict.fromkeys((s.name for s in self._sites), 0)
+        self._calls.zero_()
         self._error = None
 
     def check(self) -> None:
@@ -118,6 +131,8 @@ class Capture:
         """
         if self._error is not None:  # the model has caught it, we have not
             raise self._error
+        if self._graph:
+            self._fired = dict(zip(self._fired, self._calls.tolist(), strict=True))
         for name, n in self._fired.items():
             if n == 0:
                 raise CaptureError(
@@ -131,23 +146,36 @@ class Capture:
                 )
 
     def _make_out(self, site: Site) -> Callable:
-        find = _FINDERS.get(site.side, find_tensor)
+        take = self._make_taker(site, _FINDERS.get(site.side, find_tensor))
 
         def hook(module, inputs, output):
-            self._hand_over(site, find, output)
+            take(output)
 
         return hook
 
     def _make_in(self, site: Site, module: torch.nn.Module) -> Callable:
         order = list(inspect.signature(module.forward).parameters)
+        take = self._make_taker(site, find_tensor)
 
         def hook(module, inputs, keywords):
             names = [n for n in order if n in keywords]
             rest = [n for n in keywords if n not in names]
             ordered = (*inputs, *(keywords[n] for n in (*names, *rest)))
-            self._hand_over(site, find_tensor, ordered)
+            take(ordered)
 
         return hook
+
+    def _make_taker(self, site: Site, find: Callable) -> Callable[[object], None]:
+        """Return what a hook does with what passes it."""
+        if not self._graph:
+            return lambda value: self._hand_over(site, find, value)
+        name, calls = site.name, self._calls  # plain values: the compiler follows these lines
+        number, place = self._number, self._sites.index(site)
+
+        def take(value: object) -> None:
+            torch.ops.netphys.take(find(value, name).detach(), number, place, calls)
+
+        return take
 
     def _hand_over(self, site: Site, find: Callable, value: object) -> None:
         try:
@@ -157,6 +185,9 @@ class Capture:
                 self._error = self._error or error
                 raise
             return
+        self._receive(site, tensor)
+
+    def _receive(self, site: Site, tensor: torch.Tensor) -> None:
         self._fired[site.name] += 1
         if self._fired[site.name] > 1:
             return

@@ -15,8 +15,8 @@ from netphys.data.nwb_header import LAYOUT_VERSION
 from netphys.data.nwb_layout import SessionSpec
 from netphys.data.session import Session
 from netphys.data.stimuli import Stimuli
+from netphys.recording.plan import SitePlan
 from netphys.recording.present import CONTEXT_RULE, Presentation
-from netphys.recording.rows import SiteShape
 from netphys.recording.subject import Subject
 
 _PACKAGES = ("netphys", "torch", "transformers", "tokenizers", "numpy", "h5py", "pynwb", "hdmf")
@@ -27,7 +27,7 @@ def make_provenance(
     stimuli: Stimuli,
     presentation: Presentation,
     plan: list[list[int]],
-    shapes: list[SiteShape],
+    sites: list[SitePlan],
     options: Mapping,
     inputs_hash: str,
     protocol: Mapping | None,
@@ -44,10 +44,10 @@ def make_provenance(
         How it is shown.
     plan : list of list of int
         Trials of each batch.
-    shapes : list of SiteShape
+    sites : list of SitePlan
         What is recorded.
     options : dict
-        dtype, batch_size, nonfinite, and whether attention is eager.
+        dtype, batch_size, nonfinite, whether attention is eager, and the forms that are stored.
     inputs_hash : str
         Hash of the first batch's inputs.
     protocol : dict or None
@@ -74,7 +74,11 @@ def make_provenance(
             "first_batch_sha256": inputs_hash,
         },
         "context_rule": CONTEXT_RULE if "context" in stimuli.table else None,
-        "sites": [s.site.name for s in shapes],
+        "sites": [p.shape.site.name for p in sites],
+        "series": [s.name for p in sites for s in p.series.values()],
+        **options["forms"],
+        "compile": options["compile"],
+        "online": options["online"],
         "plan": {
             "batch_size": options["batch_size"],
             "n_batches": len(plan),
@@ -92,7 +96,7 @@ def make_provenance(
             "device": _get_device_name(subject),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
-        "shapes": {s.site.name: [*s.unit_shape, s.stored] for s in shapes},
+        "shapes": {p.shape.site.name: [*p.shape.unit_shape, p.shape.stored] for p in sites},
         "versions": {p: _get_version(p) for p in _PACKAGES},
         "created": datetime.now(UTC).isoformat(),
         "identifier": str(uuid.uuid4()),
@@ -118,7 +122,7 @@ def check_same(session: Session, spec: SessionSpec) -> None:
     old, new = _strip_names(session.provenance), _strip_names(spec.provenance)
     loose = ("created", "identifier", "protocol")
     if session.complete:  # nothing will be recorded: only what the values are must agree
-        loose += ("versions", "threads", "machine")
+        loose += ("versions", "threads", "machine", "layout")
     for key in new:
         was, now = old.get(key), new[key]
         if key not in loose and was != now:

@@ -7,74 +7,36 @@ import errno
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import torch
-from tqdm.auto import tqdm
 
 from netphys._check import check_option, check_positive, check_type
-from netphys._options import NONFINITE, STORE_DTYPES
+from netphys._options import NONFINITE
+from netphys.core.online import Statistic
 from netphys.data._files import FileLock, sync_folder
 from netphys.data.nwb_header import is_session
 from netphys.data.nwb_layout import (
-    COUNT_NAMES,
-    STORED_DTYPES,
     FileLayout,
     SessionSpec,
-    SiteSpec,
     compute_data_bytes,
     load_layout,
     save_structure,
 )
+from netphys.data.online_state import Checkpoint
 from netphys.data.session import Session, open_session
 from netphys.data.stimuli import Stimuli
-from netphys.recording.capture import Capture, hold_still
-from netphys.recording.present import (
-    Presentation,
-    hash_inputs,
-    make_plan,
-    make_sample_table,
-    present,
-)
-from netphys.recording.provenance import check_same, make_provenance
-from netphys.recording.rows import SiteShape, convert, find_shape, make_unit_table
-from netphys.recording.sites import Site, select_sites
+from netphys.recording.capture import hold_still
+from netphys.recording.compiled import check_not_compiled
+from netphys.recording.forms import make_forms
+from netphys.recording.loop import record_batches
+from netphys.recording.memory import DEFAULT_MEMORY, check_memory
+from netphys.recording.online import make_accumulators
+from netphys.recording.prepare import prepare
+from netphys.recording.provenance import check_same
+from netphys.recording.sites import select_sites
 from netphys.recording.subject import Subject
-from netphys.recording.writer import Writer, explain_disk_error
-
-_DESCRIPTIONS = {
-    "stimulus_id": "name of the stimulus",
-    "stimulus_index": "row of the stimulus table, from 0",
-    "batch": "planned batch in which the trial was shown",
-    "variability": "why repeats of a stimulus differ; none: the subject answers alike every time",
-    "trial": "row of the stimulus table (stimulus_index of the trials table)",
-    "position": "place in the sequence that was shown, from 0",
-    "onset": "seconds from the start of the stimulus, where known",
-    "token_id": "number of the token in the subject's vocabulary",
-    "text": "text of the token, or of the stimulus",
-    "word": "number of the word in the text; -1: none",
-    "char_begin": "first character in the text; -1: none",
-    "char_end": "character after the last in the text; -1: none",
-    "special": "whether the tokenizer added it",
-    "layer": "depth of the block from 0; -1: none",
-    "index": "number of the unit within its site",
-    "label": "name of the unit",
-}
-
-
-@dataclass(frozen=True)
-class _Run:
-    """All that is settled before the first sample."""
-
-    subject: Subject
-    presentation: Presentation
-    plan: list[list[int]]
-    shapes: list[SiteShape]
-    spec: SessionSpec
-    nonfinite: str
+from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
 
 
 def record(
@@ -83,8 +45,17 @@ def record(
     path: str | os.PathLike,
     *,
     sites: Sequence[str] | str = ("resid",),
+    units: Mapping[str, Sequence[int]] | None = None,
+    store: Sequence[str] | str | None = "samples",
+    threshold: float | Mapping[str, object] | None = None,
+    top_k: int = 32,
     dtype: str | None = None,
     batch_size: int = 8,
+    max_memory: int = DEFAULT_MEMORY,
+    commit_seconds: float = COMMIT_SECONDS,
+    commit_batches: int | None = None,
+    compile: bool | Mapping[str, object] = False,
+    online: Sequence[str | Statistic | Mapping] | str | Statistic = (),
     nonfinite: str = "raise",
     resume: bool = False,
     overwrite: bool = False,
@@ -108,10 +79,35 @@ def record(
         File to make, by custom ending in ``.nwb``.
     sites : sequence of str
         Kinds ("resid", "mlp", ...), module paths, or paths with ``*``.
+    units : dict of str to list of int, optional
+        Units to record of a site, kind or pattern, ascending; all of them if left out.
+    store : sequence of str or None
+        In which forms: "samples" (every sample); "word.mean", "trial.max", ... (mean, max, last or
+        sum over the tokens of a word, or the samples of a trial, as float32); "raster" (one bit:
+        above `threshold`); "top" (the `top_k` largest units of each sample).
+    threshold : float or dict of str to float or list of float
+        What a unit exceeds in a raster, a.u.: one number, or one (or one per recorded unit) for
+        each site, kind or pattern.
+    top_k : int
+        Units that "top" keeps of each sample.
     dtype : str, optional
-        Type to store: "float32", "float16" or "bfloat16"; the model's own ("native") if left out.
+        Type to store: "float32", "float16", "bfloat16", or "int8" (whole multiples of a scale per
+        unit, found on a few batches before; what lies beyond is clipped and counted); the model's
+        own ("native") if left out.
     batch_size : int
         Most trials in one forward pass.
+    max_memory : int
+        Bytes of memory that the recording may take beside the model.
+    commit_seconds : float
+        Finished batches are made safe at least this often, in seconds.
+    commit_batches : int, optional
+        Make finished batches safe as soon as there are this many.
+    compile : bool or dict
+        Compile the model as one graph with the hooks inside (True, or options of
+        ``torch.compile``). Values are then those of the compiled model.
+    online : sequence of str or Statistic
+        Statistics to keep of every site while samples go by ("moments", "sparsity", ...; see
+        `netphys.core.online`); with ``store=None`` no activation is stored.
     nonfinite : str
         "raise": stop at a NaN or infinite activation; "keep": store and count them.
     resume : bool
@@ -152,32 +148,50 @@ def record(
     check_type("subject", subject, Subject, "what load_subject returns")
     check_type("stimuli", stimuli, Stimuli, "what load_stimuli returns")
     check_type("path", path, (str, os.PathLike), "a file name")
-    check_option("dtype", dtype or "native", STORE_DTYPES)
+    forms = make_forms(store=store, dtype=dtype, units=units, threshold=threshold, top_k=top_k)
+    statistics = [a.statistic for a in make_accumulators(online)]
+    if not forms.store and not statistics:
+        raise ValueError("store=None without online= records nothing. Give one of the two.")
     check_option("nonfinite", nonfinite, NONFINITE)
     check_positive("batch_size", batch_size)
+    check_positive("max_memory", max_memory)
+    check_type("commit_seconds", commit_seconds, (int, float), "seconds, 0 or more")
+    if not 0 <= commit_seconds < float("inf"):
+        raise ValueError(f"commit_seconds={commit_seconds} must be 0 or more. Leave it out: 2.")
+    if commit_batches is not None:
+        check_positive("commit_batches", commit_batches)
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")
+    check_type("compile", compile, (bool, Mapping), "True, False, or options of torch.compile")
+    check_not_compiled(subject.model)
     path = Path(path).expanduser()
     _check_target(path, resume, overwrite)
     chosen = select_sites(subject.model, sites)
     eager = any(s.side == "pattern" for s in chosen)
     with hold_still(subject.model, eager=eager):
         options = {
-            "dtype": dtype or "native",
+            "dtype": forms.dtype,
             "batch_size": batch_size,
             "nonfinite": nonfinite,
             "eager": eager,
+            "forms": forms.to_dict(),
+            "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
-        run = _prepare(subject, stimuli, chosen, options, protocol)
+        run = prepare(subject, stimuli, chosen, forms, statistics, options, protocol)
+        writing = {
+            "max_pending": check_memory(run, max_memory),
+            "commit_seconds": commit_seconds,
+            "commit_batches": commit_batches,
+        }
         with contextlib.ExitStack() as stack:
             try:  # what the disk says is explained; what the model or the stimuli raise is not ours
                 path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(path))
-                layout, done = _open_file(path, run.spec, resume, overwrite)
+                layout, done, checkpoint = _open_file(path, run.spec, resume, overwrite)
             except OSError as error:
                 raise explain_disk_error(error, path) from error
             if not all(done):
-                _record_batches(run, path, layout, done, progress)
+                record_batches(run, path, layout, done, checkpoint, writing, progress)
     return open_session(path)
 
 
@@ -196,128 +210,17 @@ def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _prepare(
-    subject: Subject,
-    stimuli: Stimuli,
-    sites: list[Site],
-    options: dict,
-    protocol: Mapping | None,
-) -> _Run:
-    """Plan the batches, probe the sites, and describe the file."""
-    presentation = present(subject, stimuli)
-    plan = make_plan(presentation.keys, options["batch_size"])
-    shapes, inputs_hash = _probe(subject, presentation, plan, sites, options["dtype"])
-    provenance = make_provenance(
-        subject, stimuli, presentation, plan, shapes, options, inputs_hash, protocol
-    )
-    spec = _make_spec(subject, stimuli, presentation, plan, shapes, provenance)
-    return _Run(subject, presentation, plan, shapes, spec, options["nonfinite"])
-
-
-def _probe(
-    subject: Subject,
-    presentation: Presentation,
-    plan: list[list[int]],
-    sites: list[Site],
-    dtype: str,
-) -> tuple[list[SiteShape], str]:
-    """Run one batch, and one of another length, keep the shapes and throw the values away.
-
-    The hash of the first batch's inputs tells processors and input functions apart.
-    """
-    lengths = presentation.n_shown
-    rows = max(plan, key=lambda b: (lengths[b[0]] > 1, len(b) * lengths[b[0]]))
-    if presentation.is_sequence and len(rows) == lengths[rows[0]] > 1:
-        rows = rows[:-1]  # as many trials as positions would not tell the two axes apart
-    other = next((b for b in plan if presentation.keys[b[0]] != presentation.keys[rows[0]]), None)
-    found: dict[str, SiteShape] = {}
-
-    def take(site: Site, value: torch.Tensor) -> None:
-        size = len(rows), int(lengths[rows[0]])
-        if site.name not in found:
-            longest, sequence = int(lengths.max()), presentation.is_sequence
-            found[site.name] = find_shape(
-                site, value, *size, sequence=sequence, n_keys=longest, dtype=dtype
-            )
-        found[site.name].to_rows(value, *size, None)
-
-    with Capture(subject.model, sites, take) as capture:
-        for batch in [rows] if other is None else [rows, other]:
-            rows = batch
-            capture.start()
-            args, kwargs = presentation.make_inputs(rows)
-            subject.model(*args, **kwargs)
-            capture.check()
-    args, kwargs = presentation.make_inputs(plan[0])
-    return list(found.values()), hash_inputs((*args, *kwargs.values()))
-
-
-def _make_spec(
-    subject: Subject,
-    stimuli: Stimuli,
-    presentation: Presentation,
-    plan: list[list[int]],
-    shapes: list[SiteShape],
-    provenance: dict,
-) -> SessionSpec:
-    order = [row for batch in plan for row in batch]
-    counts = presentation.n_recorded[order]
-    clock, rate = presentation.clock, presentation.rate
-    first = np.cumsum(counts) - counts
-    # a column that knows nothing (onsets of texts without times) is left out
-    samples = {clock: make_sample_table(presentation, order).dropna(axis=1, how="all")}
-    times: dict[str, float | np.ndarray] = {clock: rate}
-    trials = pd.DataFrame(
-        {
-            "start_time": first / rate,
-            "stop_time": (first + counts - 0.5) / rate,
-            "stimulus_index": np.array(order, np.int64),
-            "batch": np.repeat(np.arange(len(plan)), [len(b) for b in plan]),
-            f"first_sample_{clock}": first,
-            f"n_samples_{clock}": counts,
-        }
-    )
-    if presentation.is_sequence and not all(s.is_sequence for s in shapes):
-        # sites with one value per trial follow a clock of their own, stamped at the trial's start
-        trials["first_sample_item"], trials["n_samples_item"] = np.arange(len(order)), 1
-        samples["item"] = pd.DataFrame({"trial": np.array(order, np.int64), "position": 0})
-        times["item"] = trials["start_time"].to_numpy()
-    if "variability" not in stimuli.table:
-        trials["variability"] = "none"
-    columns = stimuli.table.iloc[order].reset_index(drop=True)
-    sites = tuple(
-        SiteSpec(
-            name=s.site.name,
-            kind=s.site.kind,
-            clock=clock if s.is_sequence or not presentation.is_sequence else "item",
-            dtype=s.stored,
-            units=make_unit_table(s, subject, image=clock == "image"),
-        )
-        for s in shapes
-    )
-    return SessionSpec(
-        sites=sites,
-        trials=pd.concat([trials, columns], axis=1),
-        samples=samples,
-        times=times,
-        n_batches=len(plan),
-        provenance=provenance,
-        title=f"{subject.name} ({subject.init}) on {stimuli.name}",
-        subject=subject.name.replace("/", "--"),
-        subject_description=f"{provenance['subject']['class']}, init {subject.init}",
-        descriptions=_DESCRIPTIONS,
-    )
-
-
 def _open_file(
     path: Path, spec: SessionSpec, resume: bool, overwrite: bool
-) -> tuple[FileLayout, np.ndarray]:
+) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
     """Make the file, or find out what an unfinished one still lacks."""
     _check_target(path, resume, overwrite)  # again, now that nobody else can write
     if resume and path.exists():
         session = open_session(path)
         check_same(session, spec)
-        return load_layout(path), session.commits
+        if session.complete:  # whatever its layout: nothing will be written
+            return FileLayout({}, -1, -1, -1), session.commits, None
+        return load_layout(path), session.commits, session.load_checkpoint()
     need, free = compute_data_bytes(spec), shutil.disk_usage(path.parent).free
     if need > free:
         raise OSError(
@@ -337,73 +240,4 @@ def _open_file(
         if isinstance(error, RuntimeError) and "errno = 28" in str(error):  # as HDF5 puts it
             raise OSError(errno.ENOSPC, "No space left on device") from error
         raise
-    return layout, np.zeros(spec.n_batches, bool)
-
-
-def _record_batches(
-    run: _Run, path: Path, layout: FileLayout, done: np.ndarray, progress: bool
-) -> None:
-    shapes = {s.site.name: s for s in run.shapes}
-    place = {name: i for i, name in enumerate(shapes)}
-    first = {c: run.spec.trials[f"first_sample_{c}"].to_numpy() for c in run.spec.samples}
-    clocks = {s.name: s.clock for s in run.spec.sites}
-    begin = np.cumsum([0, *(len(b) for b in run.plan)])
-    row_bytes = {n: s.n_units * STORED_DTYPES[s.stored] for n, s in shapes.items()}
-    counts = np.zeros((len(shapes), len(COUNT_NAMES)), np.int64)
-    batch, rows, mask = 0, run.plan[0], None
-
-    def take(site: Site, value: torch.Tensor) -> None:
-        shape = shapes[site.name]
-        n_positions = int(run.presentation.n_shown[rows[0]])
-        values, *bad = _convert_checked(run, shape, value, rows, n_positions, mask)
-        counts[place[site.name]] = bad
-        writer.put(site.name, int(first[clocks[site.name]][begin[batch]]), values)
-
-    with (
-        Writer(path, layout, row_bytes) as writer,
-        Capture(run.subject.model, [s.site for s in run.shapes], take) as capture,
-        tqdm(
-            total=len(run.spec.trials),
-            initial=sum(len(b) for b, d in zip(run.plan, done, strict=True) if d),
-            desc=path.name,
-            unit="trial",
-            disable=not progress,
-        ) as bar,
-    ):
-        for batch, rows in enumerate(run.plan):
-            if done[batch]:
-                continue
-            mask = run.presentation.mask(rows)
-            args, kwargs = run.presentation.make_inputs(rows)
-            capture.start()
-            run.subject.model(*args, **kwargs)
-            capture.check()
-            writer.commit(batch, counts)
-            bar.update(len(rows))
-            bar.set_postfix_str(
-                f"{writer.n_bytes / 1e6:.0f} MB, stall {writer.stall_seconds:.1f} s"
-            )
-
-
-def _convert_checked(
-    run: _Run,
-    shape: SiteShape,
-    value: torch.Tensor,
-    rows: list[int],
-    n_positions: int,
-    mask: np.ndarray | None,
-) -> tuple[np.ndarray, int, int]:
-    """Return the rows to store with their counts, or refuse values that are not finite."""
-    flat = shape.to_rows(value, len(rows), n_positions, mask)
-    values, n_nonfinite, n_overflow = convert(flat, shape.stored)
-    if shape.site.side == "pattern" and n_nonfinite:  # keys that a shorter trial does not have
-        absent = shape.unit_shape[-1] - value.shape[-1]
-        n_nonfinite -= absent * len(flat) * shape.n_units // shape.unit_shape[-1]
-    if n_nonfinite and run.nonfinite == "raise":
-        names = run.spec.trials.set_index("stimulus_index")["stimulus_id"].loc[rows]
-        raise ValueError(
-            f"site={shape.site.name!r} gave {n_nonfinite} NaN or infinite values for stimuli "
-            f"{', '.join(names.iloc[:3])}{' ...' if len(names) > 3 else ''}. Check the model or "
-            "its type (float16 overflows at 65,504), or store them with nonfinite='keep'."
-        )
-    return values, n_nonfinite, n_overflow
+    return layout, np.zeros(spec.n_batches, bool), None

@@ -14,6 +14,11 @@ from netphys.recording.sites.layout import arrange, count_heads
 from netphys.recording.subject import DTYPES, Subject
 
 _STORED = {torch.float64: "float64", **{kind: name for name, kind in DTYPES.items()}}
+TORCH_TYPES = {name: kind for kind, name in _STORED.items()} | {
+    "int8": torch.int8,
+    "int32": torch.int32,
+    "bits": torch.uint8,
+}
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,8 @@ class SiteShape:
         """Number of units."""
         return int(np.prod(self.unit_shape))
 
-    def to_rows(
-        self, value: torch.Tensor, n_trials: int, n_positions: int, mask: np.ndarray | None
-    ) -> torch.Tensor:
-        """Return the recorded samples of a batch as (sample, unit), in the model's type.
+    def to_rows(self, value: torch.Tensor, n_trials: int, n_positions: int) -> torch.Tensor:
+        """Return the samples of a batch as (sample, unit), in the model's type.
 
         Parameters
         ----------
@@ -59,13 +62,11 @@ class SiteShape:
             What passed the site.
         n_trials, n_positions : int
             Size of the batch.
-        mask : ndarray of bool, shape (n_trials, n_positions), or None
-            Which positions are recorded.
 
         Returns
         -------
         rows : Tensor
-            Trials one after the other.
+            Trials one after the other, also positions that are only shown.
         """
         given = tuple(value.shape)
         value = arrange(value, self.site.axes, sequence=self.is_sequence)
@@ -89,10 +90,7 @@ class SiteShape:
                 f"site={self.site.name!r} changed from {self.dtype} to {value.dtype} between "
                 "batches. Choose another module."
             )
-        rows = value.reshape(n_rows, self.n_units)
-        if mask is not None and self.is_sequence:
-            rows = rows[torch.from_numpy(mask.reshape(-1)).to(rows.device)]
-        return rows
+        return value.reshape(n_rows, self.n_units)
 
 
 def find_shape(
@@ -215,50 +213,3 @@ def _label(shape: SiteShape, subject: Subject, columns: dict[str, np.ndarray]) -
         stem = f"L{site.layer:02d}.{stem}"
     width = len(str(n - 1))
     return np.array([f"{stem}.{i:0{width}d}" for i in columns["index"]], object)
-
-
-def convert(rows: torch.Tensor, stored: str) -> tuple[np.ndarray, int, int]:
-    """Cast rows to the stored type and count what is not finite.
-
-    Parameters
-    ----------
-    rows : Tensor, shape (n_samples, n_units)
-        Values in the model's type.
-    stored : str
-        Name of the stored type.
-
-    Returns
-    -------
-    values : ndarray
-        In the stored type, bfloat16 as uint16.
-    n_nonfinite : int
-        NaN or infinite values of the model.
-    n_overflow : int
-        Finite values that the cast made infinite.
-    """
-    target = next(t for t, name in _STORED.items() if name == stored)
-    n_nonfinite = count_nonfinite(rows)
-    cast = rows.to(target)
-    n_overflow = 0 if target == rows.dtype else count_nonfinite(cast) - n_nonfinite
-    cast = cast.cpu().contiguous()
-    if target == torch.bfloat16:
-        return cast.view(torch.int16).numpy().view(np.uint16), n_nonfinite, n_overflow
-    return cast.numpy(), n_nonfinite, n_overflow
-
-
-def count_nonfinite(rows: torch.Tensor) -> int:
-    """Return the number of NaN and infinite values.
-
-    Parameters
-    ----------
-    rows : Tensor
-        Values.
-
-    Returns
-    -------
-    n : int
-        0 in the usual case, for the price of one sum.
-    """
-    if torch.isfinite(rows.sum(dtype=torch.float32)):  # NaN and inf both survive a sum
-        return 0
-    return int((~torch.isfinite(rows)).sum())

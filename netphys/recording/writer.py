@@ -1,9 +1,9 @@
 """Write a session's bytes at their offsets, from one thread, in an order that survives a kill.
 
-The forward pass hands over rows; the writer copies them once into a page-aligned block and a thread
-puts the block on disk: whole pages with ``O_DIRECT`` (the kernel's copy would compete with the
-model for the cores), the rest of a page buffered. No page is written both ways, and no byte outside
-the rows is touched. A batch is committed after its data: data, sync, commit byte, sync.
+The forward pass fills page-aligned blocks in place; a thread puts each block on disk: whole pages
+with ``O_DIRECT`` (the kernel's copy would compete with the model for the cores), the rest of a page
+buffered. No page is written both ways, and no byte outside the rows is touched. A batch is
+committed after its data: data, sync, commit byte, sync; so are the states of online statistics.
 """
 
 from __future__ import annotations
@@ -15,17 +15,40 @@ import queue
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from netphys.data._files import open_direct, sync_data, write_at
 from netphys.data.nwb_header import BLOCK
 from netphys.data.nwb_layout import FileLayout
 
 _DIRECT_FROM = 16 * BLOCK  # below this a buffered write is cheaper than waiting for the device
-_COMMIT_BYTES = 64 << 20  # data on the way that triggers a commit
-_COMMIT_SECONDS = 2.0
+COMMIT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """Memory for consecutive rows of one series, laid out as they will lie in the file.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_rows, n_columns)
+        What the caller fills, in the stored type.
+    series : str
+        Name of the series.
+    offset : int
+        Place of the first byte in the file.
+    """
+
+    values: np.ndarray
+    series: str
+    offset: int
+    _memory: np.ndarray | None
+    _lead: int
 
 
 class Writer:
@@ -38,54 +61,92 @@ class Writer:
     layout : FileLayout
         Offsets of its datasets.
     row_bytes : dict of str to int
-        Bytes of one sample of each site.
+        Bytes of one sample of each series, in the order of the counters.
     max_pending : int
-        Bytes of memory for what waits for the disk; beyond that `put` stalls (samples are never
-        dropped). One block may be larger.
+        Bytes of memory for blocks; beyond that `take` stalls (samples are never dropped).
+        One block may be larger.
+    commit_seconds : float
+        Commit finished batches at least this often.
+    commit_batches : int, optional
+        Commit as soon as this many batches are finished.
+    allocate : callable, optional
+        ``allocate(n_bytes)`` returns page-aligned memory as a uint8 array (pinned memory for
+        copies from a GPU); anonymous pages if left out.
     """
 
     def __init__(
         self,
         path: Path,
         layout: FileLayout,
-        row_bytes: dict[str, int],
+        row_bytes: Mapping[str, int],
         *,
-        max_pending: int = 256 << 20,
+        max_pending: int = 128 << 20,
+        commit_seconds: float | None = None,
+        commit_batches: int | None = None,
+        allocate: Callable[[int], np.ndarray] | None = None,
     ):
         self._path, self._layout, self._row_bytes = path, layout, row_bytes
         self._max_pending = max_pending
+        self._seconds = COMMIT_SECONDS if commit_seconds is None else commit_seconds
+        self._batches = commit_batches
+        self._allocate = allocate or _allocate_pages
         self.stall_seconds = 0.0
         self.n_bytes = 0
         self._fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         self._direct = open_direct(path)
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
-        self._free: dict[int, list[mmap.mmap]] = defaultdict(list)
+        self._free: dict[int, list[np.ndarray]] = defaultdict(list)
         self._room = threading.Condition()
         self._pending = self._allocated = 0
         self._error: BaseException | None = None
         self._told = False
+        self._place = {name: i for i, name in enumerate(row_bytes)}
+        self._sums: dict[int, xxhash.xxh3_64] = {}  # of the batch whose rows are arriving
         self._thread = threading.Thread(target=self._work, name="netphys-writer", daemon=True)
         self._thread.start()
 
-    def put(self, site: str, row: int, values: np.ndarray) -> None:
-        """Hand over rows of one site; they are copied before this returns.
+    def take(self, series: str, row: int, shape: tuple[int, int], dtype: str) -> Block:
+        """Return memory for rows of one series, waiting while too much is on its way to the disk.
 
         Parameters
         ----------
-        site : str
-            Site name.
+        series : str
+            Name of the series.
         row : int
-            First row in the site's dataset.
-        values : ndarray, shape (n_samples, n_units)
-            Values in the stored type (bfloat16 as uint16).
+            First row in its dataset.
+        shape : (int, int)
+            Rows and columns.
+        dtype : str
+            Stored type as numpy spells it (bfloat16 as "uint16").
+
+        Returns
+        -------
+        block : Block
+            To fill and hand back with `put`; what it holds before is arbitrary.
         """
-        offset = self._layout.sites[site] + row * self._row_bytes[site]
+        offset = self._layout.series[series] + row * self._row_bytes[series]
+        n_bytes = shape[0] * shape[1] * np.dtype(dtype).itemsize
+        if not n_bytes:
+            return Block(np.empty(shape, dtype), series, offset, None, 0)
         lead = offset % BLOCK  # memory and file share their place within a page
-        block = self._take(lead + values.nbytes)
-        target = np.frombuffer(block, values.dtype, values.size, lead).reshape(values.shape)
-        np.copyto(target, values)
-        self.n_bytes += values.nbytes
-        self._jobs.put(("data", block, lead, values.nbytes, offset))
+        memory = self._take(lead + n_bytes)
+        values = memory[lead : lead + n_bytes].view(dtype).reshape(shape)
+        return Block(values, series, offset, memory, lead)
+
+    def put(self, block: Block, wait: Callable[[], None] | None = None) -> None:
+        """Hand over a filled block; the caller does not touch it again.
+
+        Parameters
+        ----------
+        block : Block
+            From `take`.
+        wait : callable, optional
+            Called in the writer's thread before the bytes are read: returns when a copy from a
+            device has arrived.
+        """
+        self.n_bytes += block.values.nbytes
+        if block._memory is not None:
+            self._jobs.put(("data", block, wait))
 
     def commit(self, batch: int, counts: np.ndarray) -> None:
         """Mark a batch as complete once everything handed over so far is on disk.
@@ -94,11 +155,24 @@ class Writer:
         ----------
         batch : int
             Number of the planned batch.
-        counts : ndarray of int64, shape (n_sites, n_counters)
+        counts : ndarray of int64, shape (n_series, n_counters)
             Its counters.
         """
         self._raise()
         self._jobs.put(("commit", batch, np.array(counts, np.int64)))
+
+    def save_state(self, state: bytes, offset: int) -> None:
+        """Write bytes at an offset after everything handed over so far is on disk and committed.
+
+        Parameters
+        ----------
+        state : bytes
+            What to write.
+        offset : int
+            Where in the file.
+        """
+        self._raise()
+        self._jobs.put(("state", state, offset))
 
     def close(self) -> None:
         """Finish what was handed over, commit it, and close the file."""
@@ -130,7 +204,7 @@ class Writer:
         except Exception as second:
             error.add_note(f"netphys: while closing {self._path}: {second}")
 
-    def _take(self, n_bytes: int) -> mmap.mmap:
+    def _take(self, n_bytes: int) -> np.ndarray:
         """Return a page-aligned block, waiting while too much is on its way to the disk."""
         self._raise()
         size = 1 << max(n_bytes - 1, BLOCK - 1).bit_length()
@@ -140,12 +214,12 @@ class Writer:
                 self._room.wait(0.5)
                 self._raise()
             self._pending += size
-            block = self._free[size].pop() if self._free[size] else None
-            if block is None:
+            memory = self._free[size].pop() if self._free[size] else None
+            if memory is None:
                 self._make_room(size)
                 self._allocated += size
         self.stall_seconds += time.perf_counter() - began
-        return block if block is not None else mmap.mmap(-1, size)
+        return memory if memory is not None else self._allocate(size)
 
     def _make_room(self, size: int) -> None:
         """Give back free blocks of other sizes until a new one fits into the memory allowed."""
@@ -159,57 +233,78 @@ class Writer:
             raise explain_disk_error(self._error, self._path) from self._error
 
     def _work(self) -> None:
-        ready: list[tuple[int, np.ndarray]] = []  # finished batches, not yet committed
-        since, unsynced = time.monotonic(), 0
+        ready: list[tuple] = []  # finished batches, not yet committed
+        since = time.monotonic()
         while True:
             try:
-                kind, *job = self._jobs.get(timeout=_COMMIT_SECONDS if ready else None)
+                kind, *job = self._jobs.get(timeout=self._seconds if ready else None)
             except queue.Empty:
                 kind, job = "idle", []
             try:
                 if self._error is None:
                     if kind == "data":
-                        self._write_or_commit(job, ready)
-                        unsynced += job[2]
+                        self._write_or_commit(*job, ready)
                     elif kind == "commit":
-                        ready.append(tuple(job))
-                    late = time.monotonic() - since > _COMMIT_SECONDS
-                    if ready and (kind == "stop" or late or unsynced >= _COMMIT_BYTES):
+                        ready.append((*job, self._end_batch()))
+                    elif kind == "state":
                         self._sync(ready)
-                        ready, since, unsynced = [], time.monotonic(), 0
+                        ready, since = [], time.monotonic()
+                        self._write_state(*job)
+                    if ready and (kind in ("stop", "idle") or self._is_due(since, len(ready))):
+                        self._sync(ready)
+                        ready, since = [], time.monotonic()
             except BaseException as error:  # handed to the caller at its next call
                 self._error, ready = error, []
             if kind == "data":
-                with self._room:
-                    self._free[len(job[0])].append(job[0])
-                    self._pending -= len(job[0])
-                    self._room.notify()
+                self._give_back(job[0]._memory)
             if kind == "stop":
                 return
 
-    def _write_or_commit(self, job: list, ready: list[tuple[int, np.ndarray]]) -> None:
+    def _is_due(self, since: float, n_ready: int) -> bool:
+        enough = self._batches is not None and n_ready >= self._batches
+        return enough or time.monotonic() - since > self._seconds
+
+    def _give_back(self, memory: np.ndarray) -> None:
+        with self._room:
+            self._free[len(memory)].append(memory)
+            self._pending -= len(memory)
+            self._room.notify()
+
+    def _end_batch(self) -> np.ndarray:
+        """Return the checksum of every series' rows in the batch that has ended."""
+        empty = xxhash.xxh3_64_intdigest(b"")
+        sums = [
+            self._sums[i].intdigest() if i in self._sums else empty for i in range(len(self._place))
+        ]
+        self._sums = {}
+        return np.array(sums, np.uint64)
+
+    def _write_or_commit(self, block: Block, wait: Callable | None, ready: list[tuple]) -> None:
         """Write rows; if that fails, commit the batches whose rows are written already.
 
         Only a failed write is answered so. After a failed sync nothing is committed: the system
         reports a lost page once, and the next sync would succeed without it.
         """
+        if wait is not None:
+            wait()
         try:
-            self._write(*job)
+            self._write(block)
         except OSError:
             self._sync(ready)
             raise
 
-    def _write(self, block: mmap.mmap, lead: int, n_bytes: int, offset: int) -> None:
-        view = memoryview(block)
-        begin, end = lead, lead + n_bytes
+    def _write(self, block: Block) -> None:
+        begin, end = block._lead, block._lead + block.values.nbytes
+        view = memoryview(block._memory)
+        self._sums.setdefault(self._place[block.series], xxhash.xxh3_64()).update(view[begin:end])
         first, last = -(-begin // BLOCK) * BLOCK, end // BLOCK * BLOCK  # whole pages in between
-        base = offset - lead
+        base = block.offset - block._lead
         if self._direct is None or last - first < _DIRECT_FROM:
-            write_at(self._fd, view[begin:end], offset)
+            write_at(self._fd, view[begin:end], block.offset)
             return
         if not self._write_direct(view[first:last], base + first):
             write_at(self._fd, view[first:last], base + first)
-        write_at(self._fd, view[begin:first], offset)
+        write_at(self._fd, view[begin:first], block.offset)
         write_at(self._fd, view[last:end], base + last)
 
     def _write_direct(self, pages: memoryview, offset: int) -> bool:
@@ -224,15 +319,25 @@ class Writer:
             self._direct = None
             return False
 
-    def _sync(self, ready: list[tuple[int, np.ndarray]]) -> None:
-        for batch, counts in ready:
-            write_at(
-                self._fd, memoryview(counts.tobytes()), self._layout.counts + batch * counts.nbytes
-            )
+    def _sync(self, ready: list[tuple]) -> None:
+        for batch, counts, sums in ready:
+            self._write_row(self._layout.counts, batch, counts)
+            self._write_row(self._layout.checksums, batch, sums)
         sync_data(self._fd)
-        for batch, _ in ready:
+        for batch, *_ in ready:
             write_at(self._fd, memoryview(b"\1"), self._layout.commit + batch)
         sync_data(self._fd)
+
+    def _write_row(self, offset: int, batch: int, values: np.ndarray) -> None:
+        write_at(self._fd, memoryview(values.tobytes()), offset + batch * values.nbytes)
+
+    def _write_state(self, state: bytes, offset: int) -> None:
+        write_at(self._fd, memoryview(state), offset)
+        sync_data(self._fd)
+
+
+def _allocate_pages(n_bytes: int) -> np.ndarray:
+    return np.frombuffer(mmap.mmap(-1, n_bytes), np.uint8)
 
 
 def explain_disk_error(error: BaseException, path: Path) -> BaseException:

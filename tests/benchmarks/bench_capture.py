@@ -169,10 +169,12 @@ def compare_writer(folder: Path, n_rounds: int, megabytes: int = 512) -> tuple[f
                 os.posix_fallocate(file.fileno(), 0, (n + 1) * rows.nbytes)
             began = time.perf_counter()
             if mode == "ours":
-                layout = FileLayout({"a": 0}, n * rows.nbytes, n * rows.nbytes + 64)
+                layout = FileLayout({"a": 0}, *(n * rows.nbytes + 64 * i for i in range(3)))
                 with Writer(path, layout, {"a": 6144}) as writer:
                     for i in range(n):
-                        writer.put("a", 1024 * i, rows)
+                        block = writer.take("a", 1024 * i, rows.shape, "uint16")
+                        np.copyto(block.values, rows)
+                        writer.put(block)
                     writer.commit(0, np.zeros((1, 2)))
             else:
                 fd = os.open(path, os.O_WRONLY | (os.O_DIRECT if mode == "direct" else 0))

@@ -1,0 +1,77 @@
+"""Online statistics as a session gives them back: from the newest states in its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import xarray as xr
+
+from netphys._check import suggest
+from netphys.data.nwb_layout import STATE
+from netphys.data.online_state import (
+    SLOTS,
+    Checkpoint,
+    find_checkpoint,
+    merge_checkpoints,
+    name_table,
+    read_tasks,
+    to_dataset,
+)
+
+if TYPE_CHECKING:
+    from netphys.data.session import Session
+
+
+def list_tables(provenance: Mapping) -> list[str]:
+    """Return the names of all tables of online statistics that a file has."""
+    return [
+        name_table(task, table)
+        for task in read_tasks(provenance.get("online", ()))
+        for table in task.statistic.finish(task.statistic.make_state(*task.n_units))
+    ]
+
+
+def read_checkpoints(path: Path, provenance: Mapping) -> list[Checkpoint | None]:
+    """Return the newest states of each rank; empty without online statistics."""
+    tasks = read_tasks(provenance.get("online", ()))
+    if not tasks:
+        return []
+    with h5py.File(path, "r") as file:
+        offset, (n, size) = file[STATE].id.get_offset(), file[STATE].shape
+    with open(path, "rb") as file:
+        file.seek(offset)
+        slots = [file.read(size) for _ in range(n)]
+    return [find_checkpoint(slots[i : i + SLOTS], tasks) for i in range(0, n, SLOTS)]
+
+
+def read_checkpoint(path: Path, provenance: Mapping) -> Checkpoint | None:
+    """Return the newest states of all ranks together; None before the first."""
+    found = [c for c in read_checkpoints(path, provenance) if c is not None]
+    final = [c for c in found if c.is_final]
+    if final:  # the first rank has put together what all of them saw
+        return final[0]
+    tasks = read_tasks(provenance.get("online", ()))
+    return merge_checkpoints(found, tasks) if found else None
+
+
+def read_table(session: Session, name: str) -> xr.Dataset:
+    """Return one table of an online statistic, as far as it is known."""
+    tasks = read_tasks(session.provenance.get("online", ()))
+    known = list_tables(session.provenance)
+    if name not in known:
+        raise KeyError(
+            f"name={name!r} is no online statistic of {session.path.name}.{suggest(name, known)} "
+            f"It has: {', '.join(known) or 'none'}."
+        )
+    checkpoint = read_checkpoint(session.path, session.provenance)
+    if checkpoint is None:
+        raise KeyError(f"{session.path.name} has no online statistics yet. Wait for a commit.")
+    for task, state in zip(tasks, checkpoint.states, strict=True):
+        for table in task.statistic.finish(state):
+            if name == name_table(task, table):
+                units = session.units(task.sites[0])
+                return to_dataset(table, {c: units[c].to_numpy() for c in units})
+    raise KeyError(name)

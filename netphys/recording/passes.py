@@ -1,0 +1,287 @@
+"""The pass over all batches: what passes a site is reduced once and handed to the writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from netphys.data.nwb_layout import COUNT_NAMES
+from netphys.recording import kernels
+from netphys.recording.forms import SCOPES
+from netphys.recording.online import BatchInfo
+from netphys.recording.plan import TOP, SitePlan
+from netphys.recording.prepare import Run
+from netphys.recording.rows import TORCH_TYPES
+from netphys.recording.segments import list_positions
+from netphys.recording.statistics import Tally
+from netphys.recording.writer import Block, Writer
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One planned batch while it is shown.
+
+    Parameters
+    ----------
+    number : int
+        Its place in the plan.
+    rows : list of int
+        Its trials.
+    n_positions : int
+        Positions of each.
+    first : dict of str to int
+        Per clock the first row of the batch.
+    sequence, item : Plan
+        Rows and segments of sites with a value per position, and with one per trial.
+    sequence_info, item_info : BatchInfo or None
+        Which samples these are, for online statistics; None without any.
+    """
+
+    number: int
+    rows: list[int]
+    n_positions: int
+    first: dict[str, int]
+    sequence: kernels.Plan
+    item: kernels.Plan
+    sequence_info: BatchInfo | None = None
+    item_info: BatchInfo | None = None
+
+
+class Tap:
+    """Takes what passes one site and writes it in every form that is asked for.
+
+    Parameters
+    ----------
+    plan : SitePlan
+        What is stored of the site.
+    writer : Writer
+        Where it goes.
+    device : device
+        Where the model runs.
+    workspace : Workspace
+        Scratch memory that all sites share.
+    tally : Tally
+        Online statistics.
+    """
+
+    def __init__(
+        self,
+        plan: SitePlan,
+        writer: Writer,
+        device: torch.device,
+        workspace: kernels.Workspace,
+        tally: Tally,
+    ):
+        self._tally = tally if plan.shape.site.name in tally.sites else None
+        self.plan, self._writer, self._device = plan, writer, device
+        self._workspace = workspace
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._reduction = _make_reduction(plan).to(device)
+        self._state = kernels.make_state(self._reduction, device=device)
+        self._scale = None
+        if "samples" in plan.series and plan.series["samples"].dtype == "int8":
+            scale = plan.series["samples"].units["scale"].to_numpy()
+            self._scale = torch.tensor(scale, device=device)
+
+    def take(self, value: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Reduce what passed the site in one batch and hand it to the writer.
+
+        Parameters
+        ----------
+        value : Tensor
+            What passed.
+        batch : Batch
+            The batch.
+
+        Returns
+        -------
+        counts : Tensor of int64, shape (n_series, n_counters)
+            Its counters, on the device of the value.
+        """
+        shape = self.plan.shape
+        rows = shape.to_rows(value, len(batch.rows), batch.n_positions)
+        where = batch.sequence if shape.is_sequence else batch.item
+        blocks = self._take_blocks(batch, where)
+        targets = {f: self._make_target(f, b, rows.device) for f, b in blocks.items()}
+        outputs = self._make_outputs(targets, rows.device)
+        kernels.run(self._reduction, rows, where, outputs, self._state, workspace=self._workspace)
+        counts = self._count(outputs, targets, value, where)
+        if self._scale is not None:
+            counts[0, 1] += self._quantize(rows, where, targets["samples"])
+        for form, block in blocks.items():
+            self._hand_over(block, targets[form])
+        info = batch.sequence_info if shape.is_sequence else batch.item_info
+        if self._tally is not None and info is not None:
+            self._tally.feed(shape.site.name, self._pick(rows, where), info)
+        return counts
+
+    def _pick(self, rows: torch.Tensor, where: kernels.Plan) -> torch.Tensor:
+        """Return the recorded samples and units of what passed."""
+        rows = rows if where.all_rows else rows[where.rows.to(rows.device)]
+        return rows if self.plan.units is None else rows[:, self._reduction.units]
+
+    def _take_blocks(self, batch: Batch, where: kernels.Plan) -> dict[str, Block]:
+        blocks = {}
+        for form, series in self.plan.series.items():
+            scope, _, how = form.partition(".")
+            pooled = how and form not in TOP
+            n_rows = len(where.segments[scope]) if pooled else where.n_kept
+            dtype = {"bfloat16": "uint16", "bits": "uint8"}.get(series.dtype, series.dtype)
+            blocks[form] = self._writer.take(
+                series.name, batch.first[series.clock], (n_rows, series.n_columns), dtype
+            )
+        return blocks
+
+    def _make_target(self, form: str, block: Block, device: torch.device) -> torch.Tensor:
+        """Return the block as a tensor, or memory of its kind beside the model."""
+        host = _view(block, TORCH_TYPES[self.plan.series[form].dtype])
+        return host if device.type == "cpu" else torch.empty_like(host, device=device)
+
+    def _make_outputs(
+        self, targets: dict[str, torch.Tensor], device: torch.device
+    ) -> kernels.Outputs:
+        plain = self._scale is None
+        return kernels.Outputs(
+            samples=targets.get("samples") if plain else None,
+            raster=targets.get("raster"),
+            top_index=targets.get(TOP[0]),
+            top_value=targets.get(TOP[1]),
+            pooled={p: targets[".".join(p)] for p in self._reduction.pools},
+            nonfinite=torch.zeros((), dtype=torch.int64, device=device),
+            overflow=torch.zeros((), dtype=torch.int64, device=device),
+        )
+
+    def _count(
+        self,
+        outputs: kernels.Outputs,
+        targets: dict[str, torch.Tensor],
+        value: torch.Tensor,
+        where: kernels.Plan,
+    ) -> torch.Tensor:
+        """Return the counters of every series of the site."""
+        shape, nonfinite = self.plan.shape, outputs.nonfinite
+        if shape.site.side == "pattern":  # keys that a shorter trial does not have are no fault
+            absent = shape.unit_shape[-1] - value.shape[-1]
+            nonfinite = nonfinite - absent * where.n_kept * shape.n_units // shape.unit_shape[-1]
+        counts = torch.zeros(
+            (len(targets), len(COUNT_NAMES)), dtype=torch.int64, device=value.device
+        )
+        counts[:, 0] = nonfinite
+        for i, (form, target) in enumerate(targets.items()):
+            if form == "samples":
+                counts[i, 1] = outputs.overflow
+            elif target.dtype == torch.float16:  # pooled values that their type cannot hold
+                counts[i, 1] = torch.isinf(target).sum() * (outputs.nonfinite == 0)
+        return counts
+
+    def _quantize(
+        self, rows: torch.Tensor, where: kernels.Plan, target: torch.Tensor
+    ) -> torch.Tensor:
+        """Store samples as whole multiples of each unit's scale; return how many were clipped."""
+        steps = (self._pick(rows, where).float() / self._scale).round()
+        target.copy_(steps.clamp(-127, 127))
+        return (steps.abs() > 127).sum()
+
+    def _hand_over(self, block: Block, target: torch.Tensor) -> None:
+        if self._copies is None:
+            self._writer.put(block)
+            return
+        host = _view(block, target.dtype)
+        self._copies.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._copies):
+            host.copy_(target, non_blocking=True)
+            target.record_stream(self._copies)
+            arrived = torch.cuda.Event()
+            arrived.record(self._copies)
+        self._writer.put(block, arrived.synchronize)
+
+
+def make_batch(run: Run, number: int, first: dict[str, int], *, feed: bool) -> Batch:
+    """Work out where the rows of a batch lie.
+
+    Parameters
+    ----------
+    run : Run
+        What is recorded.
+    number : int
+        Place of the batch in the plan.
+    first : dict of str to int
+        Per clock the first row of the batch.
+    feed : bool
+        Whether the batch counts for online statistics.
+
+    Returns
+    -------
+    batch : Batch
+        The same for all sites.
+    """
+    presentation, rows = run.presentation, run.plan[number]
+    n_positions, mask = int(presentation.n_shown[rows[0]]), presentation.mask(rows)
+    runs = {name: s.place(rows, n_positions) for name, s in run.clocks.segments.items()}
+    keep = None if mask is None else mask.reshape(-1)
+    sequence = kernels.make_plan(len(rows) * n_positions, runs, keep=keep)
+    infos = describe_rows(run, rows) if feed else (None, None)
+    return Batch(number, rows, n_positions, first, sequence, kernels.make_plan(len(rows)), *infos)
+
+
+def describe_rows(run: Run, rows: list[int]) -> tuple[BatchInfo, BatchInfo]:
+    """Return which samples the rows of a batch are, with a value per position and per trial.
+
+    Parameters
+    ----------
+    run : Run
+        What is recorded.
+    rows : list of int
+        Trials of the batch.
+
+    Returns
+    -------
+    sequence, item : BatchInfo
+        For sites of either kind.
+    """
+    presentation, trial = run.presentation, np.array(rows, np.int64)
+    counts = presentation.n_recorded[rows]
+    codes = {name: values[rows] for name, values in run.codes.items()}
+    tables = [presentation.tables[r] for r in rows]
+
+    def join(name: str) -> np.ndarray | None:
+        return np.concatenate([t[name] for t in tables]) if name in tables[0] else None
+
+    sequence = BatchInfo(
+        np.repeat(trial, counts),
+        np.concatenate([list_positions(presentation, r) for r in rows]),
+        join("token_id"),
+        join("word"),
+        join("special"),
+        {name: np.repeat(values, counts) for name, values in codes.items()},
+    )
+    return sequence, BatchInfo(trial, np.zeros_like(trial), codes=codes)
+
+
+def _make_reduction(plan: SitePlan) -> kernels.Reduction:
+    """Return what one pass over the site does."""
+    series, shape = plan.series, plan.shape
+    pools = tuple(
+        (scope, how)
+        for scope, _, how in (form.partition(".") for form in series)
+        if how and scope in SCOPES
+    )
+    pooled = [TORCH_TYPES[series[".".join(p)].dtype] for p in pools]
+    stored = series["samples"].dtype if "samples" in series else "int8"
+    return kernels.Reduction(
+        shape.n_units,
+        shape.dtype,
+        units=None if plan.units is None else torch.tensor(plan.units),
+        store=None if stored == "int8" else TORCH_TYPES[stored],
+        pools=pools,
+        pool_dtype=pooled[0] if pooled else None,
+        threshold=None if plan.threshold is None else torch.tensor(plan.threshold),
+        top_k=len(series[TOP[0]].units) if TOP[0] in series else 0,
+    )
+
+
+def _view(block: Block, dtype: torch.dtype) -> torch.Tensor:
+    """Return a block's memory as a tensor of the stored type."""
+    return torch.from_numpy(block.values).view(dtype)

@@ -1,0 +1,226 @@
+"""What is settled before the first sample: shapes, series, clocks, the file's description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from netphys.core.online import Statistic
+from netphys.data.nwb_layout import SessionSpec
+from netphys.data.online_state import SLOTS, Task, compute_slot_bytes
+from netphys.data.stimuli import Stimuli
+from netphys.recording.capture import Capture
+from netphys.recording.forms import Forms, check_patterns
+from netphys.recording.plan import Clocks, SitePlan, make_clocks, plan_site
+from netphys.recording.present import Presentation, hash_inputs, make_plan, present
+from netphys.recording.provenance import make_provenance
+from netphys.recording.rows import SiteShape, find_shape
+from netphys.recording.scales import find_scales
+from netphys.recording.sites import Site
+from netphys.recording.statistics import plan_tables, plan_tasks
+from netphys.recording.subject import Subject
+
+_DESCRIPTIONS = {
+    "stimulus_id": "name of the stimulus",
+    "stimulus_index": "row of the stimulus table, from 0",
+    "batch": "planned batch in which the trial was shown",
+    "variability": "why repeats of a stimulus differ; none: the subject answers alike every time",
+    "trial": "row of the stimulus table (stimulus_index of the trials table)",
+    "position": "place in the sequence that was shown, from 0",
+    "onset": "seconds from the start of the stimulus, where known",
+    "token_id": "number of the token in the subject's vocabulary",
+    "text": "text of the token, or of the stimulus",
+    "word": "number of the word in the text; -1: none",
+    "char_begin": "first character in the text; -1: none",
+    "char_end": "character after the last in the text; -1: none",
+    "special": "whether the tokenizer added it",
+    "layer": "depth of the block from 0; -1: none",
+    "index": "number of the unit within its site",
+    "label": "name of the unit",
+    "n_tokens": "tokens of the word",
+    "threshold": "what the unit exceeds where the raster is 1, a.u.",
+    "scale": "what one step of the stored int8 values stands for, a.u.",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that is settled before the first sample.
+
+    Parameters
+    ----------
+    subject : Subject
+        Who is recorded.
+    presentation : Presentation
+        What is shown.
+    plan : list of list of int
+        Trials of each batch.
+    sites : list of SitePlan
+        What is stored of each site.
+    clocks : Clocks
+        Where the rows of each batch lie.
+    spec : SessionSpec
+        What the file will hold.
+    nonfinite : str
+        "raise" or "keep".
+    compile : bool or dict
+        Whether the model is compiled, or how.
+    tasks : list of Task
+        Online statistics and their sites.
+    codes : dict of str to ndarray of int64
+        Of columns of labels the number of each trial's label, in the order of the stimulus table.
+    """
+
+    subject: Subject
+    presentation: Presentation
+    plan: list[list[int]]
+    sites: list[SitePlan]
+    clocks: Clocks
+    spec: SessionSpec
+    nonfinite: str
+    compile: bool | Mapping[str, object]
+    tasks: list[Task]
+    codes: Mapping[str, np.ndarray]
+
+
+def prepare(
+    subject: Subject,
+    stimuli: Stimuli,
+    sites: list[Site],
+    forms: Forms,
+    online: Sequence[Statistic],
+    options: Mapping,
+    protocol: Mapping | None,
+) -> Run:
+    """Plan the batches, probe the sites, and describe the file.
+
+    Parameters
+    ----------
+    subject, stimuli
+        Who is shown what.
+    sites : list of Site
+        Where to record.
+    forms : Forms
+        What to store.
+    online : sequence of Statistic
+        Online statistics.
+    options : dict
+        batch_size, nonfinite, eager, and what else the provenance keeps.
+    protocol : dict or None
+        Resolved protocol.
+
+    Returns
+    -------
+    run : Run
+        Nothing is written yet.
+    """
+    check_patterns(forms, sites)
+    presentation = present(subject, stimuli)
+    plan = make_plan(presentation.keys, options["batch_size"])
+    shapes, inputs_hash = _probe(subject, presentation, plan, sites, forms.dtype)
+    scales = {}
+    if forms.dtype == "int8":
+        scales = find_scales(subject, presentation, plan, shapes)
+    planned = [plan_site(s, forms, subject, presentation, scales.get(s.site.name)) for s in shapes]
+    clocks = make_clocks(presentation, plan, forms, planned)
+    labels, codes = _number_labels(stimuli)
+    tasks = plan_tasks([s.resolve(labels) for s in online], planned)
+    options = {**options, "online": [t.to_dict() for t in tasks]}
+    provenance = make_provenance(
+        subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
+    )
+    spec = _make_spec(subject, stimuli, plan, planned, clocks, tasks, provenance)
+    return Run(
+        subject,
+        presentation,
+        plan,
+        planned,
+        clocks,
+        spec,
+        nonfinite=options["nonfinite"],
+        compile=options["compile"],
+        tasks=tasks,
+        codes=codes,
+    )
+
+
+def _probe(
+    subject: Subject,
+    presentation: Presentation,
+    plan: list[list[int]],
+    sites: list[Site],
+    dtype: str,
+) -> tuple[list[SiteShape], str]:
+    """Run one batch, and one of another length, keep the shapes and throw the values away.
+
+    The hash of the first batch's inputs tells processors and input functions apart.
+    """
+    lengths = presentation.n_shown
+    rows = max(plan, key=lambda b: (lengths[b[0]] > 1, len(b) * lengths[b[0]]))
+    if presentation.is_sequence and len(rows) == lengths[rows[0]] > 1:
+        rows = rows[:-1]  # as many trials as positions would not tell the two axes apart
+    other = next((b for b in plan if presentation.keys[b[0]] != presentation.keys[rows[0]]), None)
+    found: dict[str, SiteShape] = {}
+
+    def take(site: Site, value: torch.Tensor) -> None:
+        size = len(rows), int(lengths[rows[0]])
+        if site.name not in found:
+            longest, sequence = int(lengths.max()), presentation.is_sequence
+            found[site.name] = find_shape(
+                site, value, *size, sequence=sequence, n_keys=longest, dtype=dtype
+            )
+        found[site.name].to_rows(value, *size)
+
+    with Capture(subject.model, sites, take) as capture:
+        for batch in [rows] if other is None else [rows, other]:
+            rows = batch
+            capture.start()
+            args, kwargs = presentation.make_inputs(rows)
+            subject.model(*args, **kwargs)
+            capture.check()
+    args, kwargs = presentation.make_inputs(plan[0])
+    return list(found.values()), hash_inputs((*args, *kwargs.values()))
+
+
+def _make_spec(
+    subject: Subject,
+    stimuli: Stimuli,
+    plan: list[list[int]],
+    sites: list[SitePlan],
+    clocks: Clocks,
+    tasks: list[Task],
+    provenance: dict,
+) -> SessionSpec:
+    columns = stimuli.table.iloc[clocks.trials["stimulus_index"]].reset_index(drop=True)
+    trials = pd.concat([clocks.trials, columns], axis=1)
+    if "variability" not in trials:
+        trials.insert(len(clocks.trials.columns), "variability", "none")
+    return SessionSpec(
+        series=tuple(s for p in sites for s in p.series.values()),
+        trials=trials,
+        samples=clocks.tables,
+        times=clocks.times,
+        n_batches=len(plan),
+        provenance=provenance,
+        title=f"{subject.name} ({subject.init}) on {stimuli.name}",
+        subject=subject.name.replace("/", "--"),
+        subject_description=f"{provenance['subject']['class']}, init {subject.init}",
+        descriptions=_DESCRIPTIONS,
+        tables=plan_tables(tasks),
+        state=(SLOTS, compute_slot_bytes(tasks)) if tasks else (0, 0),
+        units={p.shape.site.name: p.units_table for p in sites if not p.series},
+    )
+
+
+def _number_labels(stimuli: Stimuli) -> tuple[dict[str, list], dict[str, np.ndarray]]:
+    """Return the labels of every column of texts, and the number of each trial's label."""
+    labels, codes = {}, {}
+    for name, column in stimuli.table.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            numbers, names = pd.factorize(column.astype(str))
+            labels[str(name)], codes[str(name)] = list(names), numbers.astype(np.int64)
+    return labels, codes

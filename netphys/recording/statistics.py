@@ -1,0 +1,173 @@
+"""Online statistics during a recording: their states, what they are fed, and their checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from netphys.core.online import Statistic
+from netphys.data.nwb_layout import TableSpec
+from netphys.data.online_state import Checkpoint, Task, name_table
+from netphys.recording.online import Accumulator, BatchInfo, SiteInfo
+from netphys.recording.online.accumulator import from_numpy, to_numpy
+from netphys.recording.plan import SitePlan
+
+_SEEN = ("n_samples", "n_trials", "n_special")
+
+
+class Tally:
+    """The states of all online statistics of a run.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Statistics and their sites.
+    device : device
+        Where the model runs.
+    checkpoint : Checkpoint, optional
+        Where an interrupted run goes on.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], device: torch.device, checkpoint: Checkpoint | None = None
+    ):
+        self.tasks = list(tasks)
+        self._workers = [Accumulator(t.statistic) for t in tasks]
+        if checkpoint is None:
+            infos = [SiteInfo(t.n_units[0], device, *t.n_units[1:]) for t in tasks]
+            self.states = [w.make_state(i) for w, i in zip(self._workers, infos, strict=True)]
+        else:
+            self.states = [from_numpy(s, device) for s in checkpoint.states]
+        self._sequence = checkpoint.sequence if checkpoint else 0
+        self.n_done = checkpoint.n_done if checkpoint else 0
+        self._rows: dict[str, torch.Tensor] = {}
+
+    @property
+    def sites(self) -> set[str]:
+        """Sites whose values are needed."""
+        return {name for task in self.tasks for name in task.sites}
+
+    def feed(self, site: str, rows: torch.Tensor, batch: BatchInfo) -> None:
+        """Add a batch of one site to all its statistics.
+
+        Parameters
+        ----------
+        site : str
+            Name of the site.
+        rows : Tensor, shape (n_samples, n_units)
+            Its recorded samples, chosen units only.
+        batch : BatchInfo
+            Which samples these are.
+        """
+        for task, worker, state in zip(self.tasks, self._workers, self.states, strict=True):
+            if task.sites == (site,):
+                worker.update(state, rows, batch)
+            elif site in task.sites:
+                self._rows[site] = rows.clone()  # until the other site has passed
+
+    def end_batch(self, batch: BatchInfo) -> None:
+        """Feed the statistics of two sites, and count the batch.
+
+        Parameters
+        ----------
+        batch : BatchInfo
+            The batch that has ended.
+        """
+        for task, worker, state in zip(self.tasks, self._workers, self.states, strict=True):
+            if len(task.sites) > 1:
+                worker.update(state, {s: self._rows[s] for s in task.sites}, batch)
+        self._rows.clear()
+        self.n_done += 1
+
+    def take_checkpoint(self, *, n_items: int = 0, digest: bytes = bytes(32)) -> Checkpoint:
+        """Return the states as they are now; they go on changing, the checkpoint does not.
+
+        Parameters
+        ----------
+        n_items : int
+            Items of a stream that were consumed.
+        digest : bytes
+            SHA-256 of these.
+
+        Returns
+        -------
+        checkpoint : Checkpoint
+            With the next number.
+        """
+        self._sequence += 1
+        states = [{k: v.copy() for k, v in to_numpy(s).items()} for s in self.states]
+        return Checkpoint(self._sequence, self.n_done, n_items, digest, states)
+
+
+def make_tables(tasks: Sequence[Task], states: Sequence[Mapping]) -> dict[str, dict]:
+    """Return the columns of every table, as they go into the file.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Statistics.
+    states : sequence of dict of str to ndarray
+        Their states.
+
+    Returns
+    -------
+    tables : dict of str to dict of str to ndarray
+        Table to column to values, rows first; ``seen_*`` say what the statistic saw.
+    """
+    found = {}
+    for task, state in zip(tasks, states, strict=True):
+        for table in task.statistic.finish(state):
+            n_rows = len(next(iter(table.columns.values())))
+            seen = {f"seen_{n[2:]}": np.full(n_rows, table.saw[n], np.int64) for n in _SEEN}
+            columns = {k: np.ascontiguousarray(v) for k, v in table.columns.items()}
+            found[name_table(task, table)] = {**columns, **seen}
+    return found
+
+
+def plan_tables(tasks: Sequence[Task]) -> tuple[TableSpec, ...]:
+    """Return what the file needs to make room for the tables of statistics.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Statistics.
+
+    Returns
+    -------
+    specs : tuple of TableSpec
+        Shapes and types are those before the first sample: they never change.
+    """
+    empty = [t.statistic.make_state(*t.n_units) for t in tasks]
+    return tuple(
+        TableSpec(
+            name,
+            f"online statistic {name.rpartition('#')[2]} of {name.rpartition('#')[0]}",
+            {k: (v.shape, v.dtype.name) for k, v in columns.items()},
+        )
+        for name, columns in make_tables(tasks, empty).items()
+    )
+
+
+def plan_tasks(online: Sequence[Statistic], sites: Sequence[SitePlan]) -> list[Task]:
+    """Decide which statistic is kept of which site.
+
+    Parameters
+    ----------
+    online : sequence of Statistic
+        What is asked for.
+    sites : sequence of SitePlan
+        The recorded sites.
+
+    Returns
+    -------
+    tasks : list of Task
+        Statistics of one site are kept of every site.
+    """
+    return [
+        Task(statistic, (site.shape.site.name,), (site.n_units,))
+        for statistic in online
+        if statistic.scope == "site"
+        for site in sites
+    ]

@@ -1,0 +1,97 @@
+"""A model that is compiled with the hooks inside records what the compiled model computes."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_model, make_stimuli
+
+import netphys
+from netphys.recording.capture import Capture
+from netphys.recording.compiled import compile_model
+from netphys.recording.sites import select_sites
+
+EAGER = {"backend": "aot_eager"}  # needs no compiler on the machine
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="torch")
+        yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "vit"])
+def test_record_of_a_compiled_model_equals_the_eager_one(family, tmp_path):
+    subject, stimuli = netphys.load_subject(make_model(family)), make_stimuli(family)
+    options = {"sites": ["embed", "resid", "mlp"], "batch_size": 3, "progress": False}
+    whole = netphys.record(subject, stimuli, tmp_path / "a.nwb", **options)
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in subject.model.modules()]
+    session = netphys.record(subject, stimuli, tmp_path / "b.nwb", compile=EAGER, **options)
+    for name in whole.sites:
+        np.testing.assert_allclose(session[name], whole[name], rtol=1e-5, atol=1e-5)
+    assert session.provenance["compile"] == EAGER and whole.provenance["compile"] is False
+    after = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in subject.model.modules()]
+    assert after == hooks and sum(hooks) == 0
+    with pytest.raises(ValueError, match=r"compile was"):
+        netphys.record(subject, stimuli, tmp_path / "b.nwb", resume=True, **options)
+
+
+def test_hooks_keep_the_model_in_one_graph_and_run_every_time():
+    model = make_model("gpt2")
+    ids, taken, graphs = torch.arange(12).reshape(2, 6), [], []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    sites = select_sites(model, ["mlp", "resid"])
+    with torch.no_grad(), Capture(model, sites, lambda s, v: taken.append(s), graph=True) as hooks:
+        compiled = compile_model(model, {"backend": count})
+        for _ in range(3):
+            hooks.start()
+            compiled(input_ids=ids)
+            hooks.check()
+    assert len(graphs) == 1  # fullgraph: no break, no second compilation
+    names = [s.name for s in taken]
+    assert names == names[: len(sites)] * 3 and set(names) == {s.name for s in sites}
+
+
+def test_a_compiled_site_that_gives_nothing_is_an_error(tmp_path):
+    class Idle(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.idle = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.used(x)
+
+    model = Idle()
+    with Capture(model, select_sites(model, ["*"]), lambda s, v: None, graph=True) as hooks:
+        hooks.start()
+        compile_model(model, EAGER)(torch.zeros(1, 2))
+        with pytest.raises(RuntimeError, match="site='idle' gave nothing"):
+            hooks.check()
+
+
+def test_record_refuses_a_model_that_is_compiled_already(tmp_path, tokens):
+    model = make_model("gpt2")
+    message = "compiled already, and hooks that are set after that never run"
+    for compiled in (torch.compile(model, **EAGER), model):
+        if compiled is model:
+            model.transformer.h[1].compile(**EAGER)
+        with pytest.raises(ValueError, match=message):
+            netphys.record(netphys.load_subject(compiled), tokens, tmp_path / "a.nwb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_refuses_cuda_graphs_and_other_kinds(tmp_path, gpt2, tokens):
+    with pytest.raises(ValueError, match="mode='reduce-overhead' uses CUDA graphs"):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb", compile={"mode": "reduce-overhead"})
+    with pytest.raises(TypeError, match="compile='yes' is a str"):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb", compile="yes")

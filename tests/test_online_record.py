@@ -1,0 +1,127 @@
+"""Online statistics while recording: equal to those of the stored values, through interruptions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import make_stimuli
+
+import netphys
+from netphys.core.online import Moments, Sparsity
+
+NAME = "transformer.h.1"
+
+
+def record(subject, stimuli, path, **options):
+    return netphys.record(subject, stimuli, path, progress=False, **options)
+
+
+def read_state(session) -> bytes:
+    import h5py
+
+    with h5py.File(session.path, "r") as file:
+        data = file["scratch/netphys_online_state"][...].tobytes()
+        for table in file["processing/online"].values():
+            for column in table.attrs["colnames"]:
+                data += table[column][...].tobytes()
+    return data
+
+
+def test_online_statistics_equal_those_of_the_stored_samples(gpt2, tokens, tmp_path):
+    session = record(
+        gpt2,
+        tokens,
+        tmp_path / "a.nwb",
+        sites=["resid", "mlp"],
+        batch_size=2,
+        online=["moments", Sparsity(threshold=0.1)],
+    )
+    assert f"{NAME}#moments" in session.online_tables and len(session.online_tables) == 8
+    for name in session.sites:
+        data = session[name].to_numpy().astype(np.float64)
+        moments = session.online(f"{name}#moments")
+        np.testing.assert_allclose(moments["mean"], data.mean(0), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(moments["variance"], data.var(0), rtol=1e-5)
+        np.testing.assert_array_equal(moments["min"], data.min(0))
+        np.testing.assert_array_equal(moments["max"], data.max(0))
+        assert moments.attrs["n_samples"] == len(data) and moments.attrs["n_trials"] == 7
+        assert moments["label"].to_numpy().tolist() == session.units(name)["label"].tolist()
+        events = session.online(f"{name}#sparsity")["n_events"]
+        np.testing.assert_array_equal(events, (data > 0.1).sum(0))
+
+
+def test_without_store_only_statistics_are_kept(gpt2, tokens, tmp_path):
+    options = {"sites": "resid", "batch_size": 2, "online": "moments"}
+    whole = record(gpt2, tokens, tmp_path / "a.nwb", **options)
+    session = record(gpt2, tokens, tmp_path / "b.nwb", store=None, **options)
+    assert session.sites == [] and session.complete and len(session.trial_table) == 7
+    assert session.online(f"{NAME}#moments").identical(whole.online(f"{NAME}#moments"))
+    assert session.units(NAME)["label"].tolist() == whole.units(NAME)["label"].tolist()
+    assert "0 sites" in session.summary() and session.to_dict()["sites"] == []
+    chosen = record(
+        gpt2, tokens, tmp_path / "c.nwb", store=None, units={"resid": [2, 7]}, **options
+    )
+    np.testing.assert_array_equal(
+        chosen.online(f"{NAME}#moments")["mean"], whole.online(f"{NAME}#moments")["mean"][[2, 7]]
+    )
+
+
+def test_other_tools_read_the_tables(gpt2, tokens, tmp_path):
+    import pynwb
+
+    session = record(gpt2, tokens, tmp_path / "a.nwb", store=None, online="moments")
+    with pynwb.NWBHDF5IO(str(session.path), "r") as io:
+        table = io.read().processing["online"][f"{NAME}#moments"].to_dataframe()
+    own = session.online(f"{NAME}#moments")
+    np.testing.assert_array_equal(table["mean"], own["mean"])
+    assert (table["seen_samples"] == own.attrs["n_samples"]).all()
+
+
+@pytest.mark.parametrize("store", ["samples", None])
+@pytest.mark.parametrize("stop", [5, 8, 13, 15])
+def test_an_interrupted_run_ends_in_the_same_bytes(store, stop, gpt2, tmp_path):
+    stimuli = make_stimuli("gpt2", n=14)
+    options = {
+        "sites": "resid",
+        "store": store,
+        "online": ["moments", "sparsity"],
+        "batch_size": 1,
+        "commit_batches": 2,
+    }
+    whole = record(gpt2, stimuli, tmp_path / "whole.nwb", **options)
+    calls = iter(range(1000))
+
+    def interrupt(module, args):
+        if next(calls) == stop:  # two are probe passes
+            raise KeyboardInterrupt
+
+    handle = gpt2.model.register_forward_pre_hook(interrupt)
+    path = tmp_path / "a.nwb"
+    with pytest.raises(KeyboardInterrupt):
+        record(gpt2, stimuli, path, **options)
+    handle.remove()
+    cut = netphys.open_session(path)
+    assert not cut.complete
+    seen = cut.online(f"{NAME}#moments").attrs["n_trials"]
+    assert 0 < seen < 14
+    done = record(gpt2, stimuli, path, resume=True, **options)
+    assert read_state(done) == read_state(whole)
+    if store:
+        assert done[NAME].to_numpy().tobytes() == whole[NAME].to_numpy().tobytes()
+        np.testing.assert_array_equal(done.checksums, whole.checksums)
+
+
+def test_online_refuses_what_it_cannot_do(gpt2, tokens, tmp_path):
+    path = tmp_path / "a.nwb"
+    with pytest.raises(ValueError, match="store=None without online= records nothing"):
+        record(gpt2, tokens, path, store=None)
+    with pytest.raises(ValueError, match=r"'moment' is unknown.*Did you mean 'moments'"):
+        record(gpt2, tokens, path, online="moment")
+    with pytest.raises(MemoryError, match="the online statistics take"):
+        record(gpt2, tokens, path, store=None, online=Moments(), max_memory=1000)
+    assert list(tmp_path.iterdir()) == []
+    session = record(gpt2, tokens, path, sites="resid")
+    with pytest.raises(KeyError, match=r"is no online statistic of a\.nwb\. It has: none"):
+        session.online(f"{NAME}#moments")
+    with pytest.raises(ValueError, match="online was"):
+        record(gpt2, tokens, path, resume=True, online="moments")
