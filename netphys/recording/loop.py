@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from netphys.recording.passes import Tap, is_plain, make_batch
 from netphys.recording.prepare import Run
 from netphys.recording.sites import Site
 from netphys.recording.statistics import Tally, make_tables
+from netphys.recording.variability import show_variability
 from netphys.recording.writer import Writer
 
 _SHARE = 20  # a checkpoint is taken at most in this part of the time
@@ -71,6 +73,7 @@ def record_batches(
 
     with (
         Writer(path, layout, row_bytes, **writing) as writer,
+        show_variability(run.subject.model, run.draw_seeds) as draw,
         Capture(run.subject.model, sites, take, graph=run.compile is not False) as capture,
         tqdm(
             total=len(run.spec.trials),
@@ -90,7 +93,7 @@ def record_batches(
             batch = make_batch(run, number, first, feed=feed and bool(run.tasks))
             args, kwargs = run.presentation.make_inputs(rows)
             capture.start()
-            model(*args, **kwargs)
+            draw(functools.partial(model, *args, **kwargs), rows)
             capture.check()
             found = _check_counts(run, counts, rows)
             if batch.sequence_info is not None:
