@@ -12,7 +12,7 @@ import torch
 from netphys._check import check_option, check_positive, check_type
 from netphys.recording.boundaries import Boundaries, find_boundaries
 from netphys.recording.capture import hold_still
-from netphys.recording.present import Presentation
+from netphys.recording.presentation import Presentation
 from netphys.recording.subject import Subject
 
 UNITS = ("surprisal", "entropy", "rank")
