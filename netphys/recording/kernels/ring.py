@@ -12,8 +12,8 @@ import torch
 from netphys._check import check_positive
 from netphys.recording.kernels.contract import Outputs, Reduction, State, make_outputs
 from netphys.recording.kernels.cpu import Workspace
+from netphys.recording.kernels.dispatch import run
 from netphys.recording.kernels.plan import Plan
-from netphys.recording.kernels.run import run
 
 log = logging.getLogger(__name__)
 
