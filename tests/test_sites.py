@@ -248,6 +248,38 @@ def test_record_of_a_mixture_gives_a_row_per_token(tmp_path):
     assert session.units(name)["label"].tolist() == [f"L00.experts.{i}" for i in range(4)]
 
 
+def test_top_of_the_experts_names_the_chosen_ones_and_their_weights(tmp_path):
+    session = netphys.record(
+        make_subject("qwen3_moe", make_model("qwen3_moe", layers=1)),
+        make_stimuli("qwen3_moe"),
+        tmp_path / "a.nwb",
+        sites="experts",
+        store=["samples", "top"],
+        top_k=2,
+        progress=False,
+    )
+    name = "model.layers.0.mlp.gate@experts"
+    weights = session[name].to_numpy()
+    index, value = session[f"{name}#top.index"], session[f"{name}#top.value"]
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :2]
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_array_equal(value, np.take_along_axis(weights, order, axis=1))
+    assert (value.to_numpy() > 0).all()
+
+
+@pytest.mark.parametrize("family", ["clip", "whisper", "hubert", "qwen2_moe"])
+def test_patterns_leave_the_attention_of_every_part_as_it_was(family):
+    model = make_model(family, layers=1)
+
+    def kinds():
+        configs = (getattr(m, "config", None) for m in model.modules())
+        return [c._attn_implementation for c in configs if hasattr(c, "_attn_implementation")]
+
+    before = kinds()
+    listen(family, ["pattern"], model=model)
+    assert kinds() == before and "eager" not in before
+
+
 # Two towers
 
 
