@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from netphys.data._image_files import read_image
 from netphys.data.stimuli import Stimuli
 from netphys.recording.subject import Subject
 
@@ -65,17 +66,7 @@ class ImageLoader:
         item = self._stimuli.item(row)
         if isinstance(item, np.ndarray):
             return item
-        try:
-            if item.suffix.lower() == ".npy":
-                return np.load(item, allow_pickle=False)
-            from PIL import Image
-
-            with Image.open(item) as image:
-                return np.asarray(image.convert("RGB"))
-        except (OSError, EOFError, ValueError) as error:  # PIL's own errors are among these
-            raise ValueError(
-                f"stim_file={str(item)!r} is not a readable image ({error})."
-            ) from error
+        return read_image(item)
 
 
 def _is_ready(image: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +16,11 @@ from netphys.data.online_state import FINAL, Checkpoint
 from netphys.recording import kernels
 from netphys.recording.capture import Capture
 from netphys.recording.compiled import compile_model
-from netphys.recording.passes import Tap, make_batch
+from netphys.recording.passes import Tap, is_plain, make_batch
 from netphys.recording.prepare import Run
 from netphys.recording.sites import Site
 from netphys.recording.statistics import Tally, make_tables
+from netphys.recording.variability import show_variability
 from netphys.recording.writer import Writer
 
 _SHARE = 20  # a checkpoint is taken at most in this part of the time
@@ -52,7 +54,12 @@ def record_batches(
     progress : bool
         Show a progress bar.
     """
-    tally = Tally(run.tasks, run.subject.device, checkpoint)
+    tally = Tally(
+        run.tasks,
+        run.subject.device,
+        checkpoint,
+        fusable=run.nonfinite == "raise" and is_plain(run),
+    )
     begin = np.cumsum([0, *(len(b) for b in run.plan)])
     first_rows = {c: run.clocks.trials[f"first_sample_{c}"].to_numpy() for c in run.clocks.tables}
     row_bytes = {s.name: s.row_bytes for s in run.spec.series}
@@ -66,6 +73,7 @@ def record_batches(
 
     with (
         Writer(path, layout, row_bytes, **writing) as writer,
+        show_variability(run.subject.model, run.draw_seeds) as draw,
         Capture(run.subject.model, sites, take, graph=run.compile is not False) as capture,
         tqdm(
             total=len(run.spec.trials),
@@ -85,7 +93,7 @@ def record_batches(
             batch = make_batch(run, number, first, feed=feed and bool(run.tasks))
             args, kwargs = run.presentation.make_inputs(rows)
             capture.start()
-            model(*args, **kwargs)
+            draw(functools.partial(model, *args, **kwargs), rows)
             capture.check()
             found = _check_counts(run, counts, rows)
             if batch.sequence_info is not None:

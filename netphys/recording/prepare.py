@@ -23,6 +23,7 @@ from netphys.recording.scales import find_scales
 from netphys.recording.sites import Site
 from netphys.recording.statistics import plan_tables, plan_tasks
 from netphys.recording.subject import Subject
+from netphys.recording.variability import find_draw_seeds, show_variability
 
 _DESCRIPTIONS = {
     "stimulus_id": "name of the stimulus",
@@ -43,6 +44,9 @@ _DESCRIPTIONS = {
     "label": "name of the unit",
     "n_tokens": "tokens of the word",
     "threshold": "what the unit exceeds where the raster is 1, a.u.",
+    "repeat": "number of the repeat of a stimulus, from 0",
+    "repeat_of": "stimulus_id of the stimulus that is repeated",
+    "draw_seed": "with those of its batch, seeds what the subject draws at random in the trial",
     "scale": "what one step of the stored int8 values stands for, a.u.",
 }
 
@@ -73,6 +77,8 @@ class Run:
         Online statistics and their sites.
     codes : dict of str to ndarray of int64
         Of columns of labels the number of each trial's label, in the order of the stimulus table.
+    draw_seeds : ndarray of int64 or None
+        Where dropout is active: the seed of each trial, in the order of the stimulus table.
     """
 
     subject: Subject
@@ -85,6 +91,7 @@ class Run:
     compile: bool | Mapping[str, object]
     tasks: list[Task]
     codes: Mapping[str, np.ndarray]
+    draw_seeds: np.ndarray | None = None
 
 
 def prepare(
@@ -121,10 +128,14 @@ def prepare(
     check_patterns(forms, sites)
     presentation = present(subject, stimuli)
     plan = make_plan(presentation.keys, options["batch_size"])
-    shapes, inputs_hash = _probe(subject, presentation, plan, sites, forms.dtype)
+    draw_seeds = find_draw_seeds(stimuli.table, "dropout")
     scales = {}
-    if forms.dtype == "int8":
-        scales = find_scales(subject, presentation, plan, shapes)
+    with show_variability(subject.model, draw_seeds) as draw:
+        shapes, inputs_hash = draw(
+            lambda: _probe(subject, presentation, plan, sites, forms.dtype), [0]
+        )
+        if forms.dtype == "int8":
+            scales = draw(lambda: find_scales(subject, presentation, plan, shapes), [0])
     planned = [plan_site(s, forms, subject, presentation, scales.get(s.site.name)) for s in shapes]
     clocks = make_clocks(presentation, plan, forms, planned)
     labels, codes = _number_labels(stimuli)
@@ -145,6 +156,7 @@ def prepare(
         compile=options["compile"],
         tasks=tasks,
         codes=codes,
+        draw_seeds=draw_seeds,
     )
 
 
