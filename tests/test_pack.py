@@ -23,6 +23,7 @@ import netphys
 from netphys.cli import main
 from netphys.data import _packed, pack
 from netphys.data.nwb_header import SessionFileError, load_header
+from netphys.data.nwb_layout import STATE
 from netphys.data.pack import pack_session
 from netphys.data.verify import verify_session
 
@@ -311,7 +312,7 @@ def test_verify_names_exactly_the_damaged_blocks(copy):
     assert set(zip(found.damaged["batch"], found.damaged["site"], strict=True)) == expected
     assert (found.damaged["expected"] != found.damaged["found"]).all()
     assert found.n_blocks == 31 * len(session.sites)
-    assert f"DAMAGED in {len(expected)} of" in found.summary()
+    assert f"DAMAGED in {len(expected)} places" in found.summary()
     assert json.loads(json.dumps(found.to_dict()))["intact"] is False
     batch, name = expected.pop()  # that batch as xxhash sees it, from the values themselves
     rows = session._row_batch(session._series[name].clock) == batch
@@ -334,6 +335,27 @@ def test_verify_in_small_pieces_finds_the_same(copy, monkeypatch):
     change(copy, netphys.open_session(copy)._series[SITE].offset + 5000)
     found = verify_session(copy, progress=False)
     assert len(found.damaged) == 1 and found.damaged["site"][0] == SITE
+
+
+def test_verify_compares_online_statistics(copy):
+    """Their states lie in the file twice; the tables that other readers see follow from them."""
+    with h5py.File(copy) as file:
+        at, (n_slots, size) = (file[STATE].id.get_offset(), file[STATE].shape)
+        table = file[f"processing/online/{SITE}#moments"]
+        mean_at = table["mean"].id.get_offset()
+    change(copy, at + size - 20)
+    change(copy, mean_at + 7)
+    session = netphys.open_session(copy)
+    assert session.online(f"{SITE}#moments")["mean"].notnull().all()  # of the other copy
+    found = verify_session(copy, progress=False)
+    assert found.damaged["batch"].tolist() == [-1, -1]
+    assert found.damaged["site"][0] == f"online statistics, copy 1 of {n_slots}"
+    assert found.damaged["site"][1] == f"{SITE}#moments, column mean"
+    for slot in range(1, n_slots):
+        change(copy, at + slot * size + 70)
+    with pytest.raises(SessionFileError, match="the states of its online statistics are damaged"):
+        session.online(f"{SITE}#moments")
+    assert "a final state" in verify_session(copy, progress=False).summary()
 
 
 def test_verify_says_when_there_are_no_checksums():

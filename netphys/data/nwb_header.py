@@ -160,7 +160,8 @@ def load_header(path: str | os.PathLike) -> Header:
                 f"{path} has {size:,} bytes where its header says {header.file_bytes:,}: it was "
                 "cut short or appended to. Copy it again from the origin, or record it again."
             )
-        if file.read(header.block - file.tell()).strip(b"\0"):
+        rest = header.block - file.tell()
+        if rest < 0 or file.read(rest).strip(b"\0"):
             raise SessionFileError(_DAMAGED.format(path))
         if _hash(file, header.block, header.mutable) != header.sha256:
             raise SessionFileError(

@@ -85,6 +85,7 @@ class Original:
             self.changeable[offset : offset + length] = True
         session = netphys.open_session(path)
         self.tables, self.values = read_tables(session), read_values(session)
+        self.online = {name: session.online(name) for name in session.online_tables}
         places = np.arange(len(self.data))
         self.regions = [
             np.arange(HEAD.size),
@@ -207,9 +208,11 @@ def check_case(path: Path, original: Original, damaged: bytes) -> str:
     if tables != original.tables:
         raise Wrong("other tables were read without an error")
     session.summary(), session.to_dict()
+    unknown = SessionFileError if session.complete else (SessionFileError, KeyError)
     for name in session.online_tables:
-        with contextlib.suppress(SessionFileError, KeyError):
-            session.online(name)
+        with contextlib.suppress(unknown):
+            if not session.online(name).identical(original.online[name]):
+                raise Wrong(f"other online statistics: {name}")
     same = True
     try:
         values = read_values(session)
