@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as arrays
 import netphys
 from netphys.cli import main
 from netphys.data import _packed, pack
-from netphys.data.nwb_header import SessionFileError, load_header
+from netphys.data.nwb_header import SessionFileError, load_header, save_header
 from netphys.data.nwb_layout import STATE
 from netphys.data.pack import pack_session
 from netphys.data.verify import verify_session
@@ -380,6 +380,38 @@ def test_a_damaged_chunk_is_an_error_for_every_reader_and_found(raw, folder, mon
     batches = np.unique(packed._row_batch("token")[first : first + rows])
     assert found.damaged["batch"].tolist() == batches.tolist()
     assert set(found.damaged["found"]) == {"unreadable"} and set(found.damaged["site"]) == {SITE}
+
+
+def test_a_chunk_that_is_not_there_is_named(raw, folder):
+    """Of a file whose chunk index was written anew, with a right header."""
+    path = folder / "b.nwb"
+    pack_session(raw["float16"].path, path, progress=False)
+    header = load_header(path)
+    with h5py.File(path, "r+") as file:
+        data = file[f"acquisition/{SITE}/data"]
+        shape, attributes = data.shape, dict(data.attrs)
+        del file[data.name]
+        options = {"chunks": (8, 16), "shuffle": True, **hdf5plugin.Zstd(clevel=1)}
+        new = file.create_dataset(f"acquisition/{SITE}/data", shape, "<f2", **options)
+        new.attrs.update(attributes)
+    save_header(path, header.block, [], header.commit)
+    with pytest.raises(SessionFileError, match=rf"a chunk of {SITE} cannot be read"):
+        netphys.open_session(path)[SITE].to_numpy()
+
+
+def test_open_refuses_data_compressed_in_another_way(raw, folder):
+    path = folder / "b.nwb"
+    pack_session(raw["float16"].path, path, progress=False)
+    header = load_header(path)
+    with h5py.File(path, "r+") as file:
+        data = file[f"acquisition/{SITE}/data"]
+        values, attributes = data[:], dict(data.attrs)
+        del file[data.name]
+        new = file.create_dataset(f"acquisition/{SITE}/data", data=values, compression="gzip")
+        new.attrs.update(attributes)
+    save_header(path, header.block, [], header.commit)
+    with pytest.raises(SessionFileError, match=f"{SITE} are compressed in another way"):
+        netphys.open_session(path)
 
 
 def test_a_frame_that_claims_another_size_takes_no_memory():
