@@ -28,7 +28,7 @@ from netphys.data._session_summary import make_html, make_summary, make_text
 from netphys.data._session_trials import cut_trials, pool_trials
 from netphys.data._stored import StoredArray, make_lazy
 from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
-from netphys.data.nwb_layout import CHECKSUMS, COUNT_NAMES, COUNTS, PACKED, PROVENANCE
+from netphys.data.nwb_layout import CHECKSUMS, COMMIT, COUNT_NAMES, COUNTS, PACKED, PROVENANCE
 from netphys.data.online_state import Checkpoint
 
 
@@ -101,6 +101,9 @@ class Session:
         self.packing: Mapping | None = json.loads(file[PACKED][()]) if PACKED in file else None
 
     def _check_places(self, file: h5py.File) -> None:
+        commit = file[COMMIT].id
+        if (commit.get_offset(), commit.get_storage_size()) != self._header.commit:
+            raise KeyError("the commit bytes are not where the header says")
         for name, series in self._series.items():
             if series.chunk is not None:
                 continue
