@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-_RECORD_EXTRA = {"torch", "transformers", "safetensors", "tokenizers", "PIL"}
+_EXTRAS = {  # package: what needs it, and the extra that brings it
+    **dict.fromkeys(
+        ("torch", "transformers", "safetensors", "tokenizers", "PIL"), ("recording", "record")
+    ),
+    **dict.fromkeys(("hdf5plugin", "zstandard"), ("a packed session", "pack")),
+    **dict.fromkeys(("dask", "distributed"), ("Session.to_dask", "dask")),
+}
 
 
 def read_version() -> str:
@@ -18,9 +24,10 @@ def read_version() -> str:
 def explain_missing(error: ModuleNotFoundError) -> str:
     """Return what to install when a package is missing."""
     missing = (error.name or "").partition(".")[0]
-    if missing not in _RECORD_EXTRA:
+    if missing not in _EXTRAS:
         return str(error)
+    what, extra = _EXTRAS[missing]
     return (
-        f"recording needs {missing!r}, which is not installed. "
-        "Install the recording extra: pip install 'netphys[record]'."
+        f"{what} needs {missing!r}, which is not installed. "
+        f"Install the extra {extra!r}: pip install 'netphys[{extra}]'."
     )

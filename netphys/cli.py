@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
+from netphys import _cli_files
 from netphys._version import explain_missing, read_version
 
 SUBJECT_HELP = "Hugging Face id, folder, or builtin: and a name, such as builtin:language"
@@ -82,6 +83,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_recording(commands)
     _add_matching(commands)
     _add_looking(commands)
+    _cli_files.add_commands(commands, EPILOG)
     return parser
 
 

@@ -123,12 +123,37 @@ def _list_makers(layers: int) -> dict[str, Callable[[], torch.nn.Module]]:
         "hubert": lambda: t.HubertModel(t.HubertConfig(**sound)),
         "lstm": Recurrent,
         "cnn": make_cnn,
+        "roberta": lambda: t.RobertaForMaskedLM(t.RobertaConfig(**read)),
+        "xlm_roberta": lambda: t.XLMRobertaForMaskedLM(t.XLMRobertaConfig(**read)),
+        "electra": lambda: t.ElectraForMaskedLM(t.ElectraConfig(embedding_size=16, **read)),
+        "deberta": lambda: t.DebertaV2ForMaskedLM(t.DebertaV2Config(**read)),
+        "distilbert": lambda: t.DistilBertForMaskedLM(
+            t.DistilBertConfig(
+                dim=16, hidden_dim=24, n_layers=layers, n_heads=2, vocab_size=VOCABULARY, **ENDS
+            )
+        ),
+        "phi3": lambda: t.Phi3ForCausalLM(t.Phi3Config(**grouped)),
+        "olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**grouped)),
+        "olmoe": lambda: t.OlmoeForCausalLM(t.OlmoeConfig(num_experts=4, **some)),
+        "deit": lambda: t.DeiTForImageClassification(t.DeiTConfig(**body, **image)),
     }
 
 
 FIRST = ("gpt2", "llama", "bert", "t5", "vit", "resnet")
-ARCHITECTURES = tuple(_list_makers(1))
-IMAGES = ("vit", "resnet", "clip_vision", "cnn")
+# the same places in other models: tried in full where tests run on request
+MORE = (
+    "roberta",
+    "xlm_roberta",
+    "electra",
+    "deberta",
+    "distilbert",
+    "phi3",
+    "olmo2",
+    "olmoe",
+    "deit",
+)
+ARCHITECTURES = tuple(family for family in _list_makers(1) if family not in MORE)
+IMAGES = ("vit", "deit", "resnet", "clip_vision", "cnn")
 WAVES = ("wav2vec2", "hubert")
 
 

@@ -14,6 +14,7 @@ import pytest
 from architectures import (  # what the tests import from here
     ARCHITECTURES,
     FIRST,
+    MORE,
     VOCABULARY,
     make_model,
     make_stimuli,
@@ -22,7 +23,15 @@ from architectures import (  # what the tests import from here
 
 import netphys
 
-__all__ = ["ARCHITECTURES", "FIRST", "VOCABULARY", "make_model", "make_stimuli", "make_subject"]
+__all__ = [
+    "ARCHITECTURES",
+    "FIRST",
+    "MORE",
+    "VOCABULARY",
+    "make_model",
+    "make_stimuli",
+    "make_subject",
+]
 
 
 def hear_interrupts() -> None:

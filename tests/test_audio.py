@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from conftest import make_model, make_stimuli
+from scipy.io import wavfile
 
 import netphys
 from netphys.recording.audio import find_hearing
@@ -136,6 +137,21 @@ def test_input_function_gets_the_sounds_as_they_are(tmp_path):
     np.testing.assert_array_equal(session.trials("resid"), expected)
 
 
+def test_input_function_that_makes_features_itself_leaves_frames_without_onsets(tmp_path):
+    model, extractor = make_model("whisper", layers=1), make_whisper()[1]
+
+    def hear(waves):
+        made = extractor(waves, sampling_rate=16000, return_tensors="pt")
+        start = torch.ones((len(waves), 1), dtype=torch.long)
+        return {"input_features": made["input_features"], "decoder_input_ids": start}
+
+    subject = netphys.load_subject(model, input_fn=hear)
+    waves = make_waves(4800, 16000, rate=16000)
+    session = netphys.record(subject, waves, tmp_path / "a.nwb", progress=False)
+    assert session.trial_table["n_samples_frame"].tolist() == [50, 50]
+    assert "onset" not in session.samples("frame")
+
+
 def test_sites_of_listening_subjects_have_shapes():
     for family in ("whisper", "wav2vec2", "hubert"):
         table = netphys.load_subject(make_model(family)).sites()
@@ -224,3 +240,68 @@ def test_folder_of_a_listening_model_brings_its_feature_extractor(tmp_path):
     assert subject.processor.sampling_rate == 1000
     with pytest.raises(ValueError, match=r"rate=8000 is not what .* hears: 1000 per second"):
         netphys.record(subject, make_waves(60, rate=8000), tmp_path / "a.nwb")
+
+
+# Files
+
+
+def write_sounds(folder, waves, *, rate=1000):
+    """Write WAV files and a table that names them."""
+    lines = ["stimulus_id\tstim_file"]
+    for i, wave in enumerate(waves):
+        wavfile.write(folder / f"{i}.wav", rate, wave)
+        lines.append(f"s{i}\t{i}.wav")
+    (folder / "table.tsv").write_text("\n".join(lines) + "\n")
+    return folder / "table.tsv"
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        (np.array([0, 64, 128, 255], np.uint8), [-1, -0.5, 0, 127 / 128]),
+        (np.array([-(2**15), 0, 2**14], np.int16), [-1, 0, 0.5]),
+        (np.array([-(2**31), 0, 2**30], np.int32), [-1, 0, 0.5]),
+        (np.array([-0.25, 0.5, 2], np.float32), [-0.25, 0.5, 2]),
+    ],
+)
+def test_sound_files_are_read_as_floating_point_samples(samples, expected, tmp_path):
+    stimuli = netphys.load_stimuli(write_sounds(tmp_path, [samples]))
+    assert stimuli.kind == "audio" and stimuli.rate == 1000
+    assert stimuli.item(0).dtype == np.float32
+    np.testing.assert_array_equal(stimuli.item(0), np.array(expected, np.float32))
+    assert (
+        stimuli.compute_hash()
+        != netphys.load_stimuli(write_sounds(tmp_path, [samples[::-1]])).compute_hash()
+    )
+
+
+def test_record_of_sound_files_equals_that_of_their_samples(tmp_path):
+    subject, waves = netphys.load_subject(make_model("hubert", layers=1)), make_waves(60, 90).arrays
+    files = netphys.load_stimuli(write_sounds(tmp_path, waves), kind="audio", rate=1000)
+    arrays = netphys.load_stimuli(arrays=waves, kind="audio", rate=1000)
+    one, two = (
+        netphys.record(subject, s, tmp_path / f"{i}.nwb", progress=False)
+        for i, s in enumerate((files, arrays))
+    )
+    np.testing.assert_array_equal(one[one.sites[0]], two[two.sites[0]])
+
+
+def test_load_stimuli_refuses_sound_files_that_do_not_belong_together(tmp_path):
+    wave = np.zeros(9, np.float32)
+    table = write_sounds(tmp_path, [wave, wave])
+    wavfile.write(tmp_path / "1.wav", 2000, wave)
+    with pytest.raises(ValueError, match=r"'1\.wav' has 2000 samples per second, not 1000"):
+        netphys.load_stimuli(table)
+    with pytest.raises(ValueError, match=r"'0\.wav' has 1000 samples per second, not 500"):
+        netphys.load_stimuli(table, rate=500)
+    with pytest.raises(ValueError, match=r"'0\.wav' has 2 channels\. Mix it to one first"):
+        netphys.load_stimuli(write_sounds(tmp_path, [np.zeros((9, 2), np.float32)]))
+    (tmp_path / "0.wav").write_bytes(b"RIFFnothing")
+    with pytest.raises(ValueError, match=r"0\.wav' is not a readable WAV"):
+        netphys.load_stimuli(table)
+    (tmp_path / "0.wav").unlink()
+    with pytest.raises(FileNotFoundError, match=r"0\.wav' does not exist"):
+        netphys.load_stimuli(table)
+    table = write_sounds(tmp_path, [np.array([0, np.nan], np.float32)])
+    with pytest.raises(ValueError, match=r"0\.wav' holds NaN or infinite values"):
+        netphys.load_stimuli(table).item(0)

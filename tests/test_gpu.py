@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, make_model, make_stimuli
+from conftest import ARCHITECTURES, make_model, make_stimuli, make_subject
 from test_record import DTYPES, run_plain
 
 import netphys
@@ -20,11 +20,14 @@ pytestmark = [
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_record_on_cuda_equals_plain_forward(family, dtype, tmp_path):
     model = make_model(family).to("cuda", DTYPES[dtype])
-    subject, stimuli = netphys.load_subject(model, device="cuda"), make_stimuli(family, n=40)
-    session = netphys.record(subject, stimuli, tmp_path / "a.nwb", batch_size=3, progress=False)
+    subject, stimuli = make_subject(family, model, device="cuda"), make_stimuli(family, n=40)
+    kinds = list(dict.fromkeys(subject.sites()["kind"]))
+    session = netphys.record(
+        subject, stimuli, tmp_path / "a.nwb", sites=kinds, batch_size=3, progress=False
+    )
     for name in session.sites:
-        assert session.site_table.loc[name, "dtype"] == dtype
         expected = run_plain(model, subject, stimuli, session, name)
+        assert session.site_table.loc[name, "dtype"] == str(expected.dtype).removeprefix("torch.")
         np.testing.assert_array_equal(session[name].to_numpy(), expected.float().cpu().numpy())
 
 

@@ -165,7 +165,7 @@ def test_reference_moments_find_planted_mean_and_variance(rng):
 @pytest.mark.parametrize("tile_rows", [1, 3, 8, 36, 1000])
 def test_property_tiles_do_not_matter(tile_rows, rng):
     options = {**ALL, "pools": EVERY_POOL, "top_k": 3, "histogram": (-1.0, 1.0, 4), "gram": True}
-    problem = make_problem(Case(n_rows=60, keep=True, options=options), rng)
+    problem = make_problem(Case(n_rows=60, keep=0.7, options=options), rng)
     one, state = problem.make()
     other, other_state = problem.make()
     run(problem.reduction, problem.x, problem.plan, one, state)

@@ -320,7 +320,7 @@ def test_reference_rdm_and_condition_means():
         np.testing.assert_allclose(
             table.columns["rdm"], compute_distances(mean, metric=metric), rtol=1e-10, atol=1e-14
         )
-        assert list(table.columns["condition"]) == ["b", "a", "c"]
+        assert list(table.coords["condition"]) == ["b", "a", "c"]
         assert table.saw["n_elsewhere"] == (code < 0).sum()
 
 
@@ -473,6 +473,11 @@ def test_state_is_as_its_layout_says_and_survives_a_checkpoint(statistic):
         assert table.dims.keys() == table.columns.keys()
         assert all(v.ndim == len(table.dims[k]) for k, v in table.columns.items())
         assert all(d[0] == table.axis for d in table.dims.values())
+        assert all(v.dtype.kind in "bif" for v in table.columns.values())
+        lengths = dict(
+            p for k, v in table.columns.items() for p in zip(table.dims[k], v.shape, strict=True)
+        )
+        assert {k: len(v) for k, v in table.coords.items()}.items() <= lengths.items()
         json.dumps(table.saw, allow_nan=False)
 
 
@@ -577,7 +582,7 @@ def test_surprisal_takes_words_and_leaves_out_those_without_a_value():
     (table,) = accumulator.finish(state)
     np.testing.assert_array_equal(table.columns["mean"], [3, 2, 4])
     np.testing.assert_array_equal(table.columns["n_nonfinite"], 1)
-    assert list(table.columns["label"]) == ["surprisal", "entropy", "rank"]
+    assert list(table.coords["unit"]) == ["surprisal", "entropy", "rank"]
     accumulator.merge(state, {k: v.clone() for k, v in state.items()})
     np.testing.assert_array_equal(accumulator.finish(state)[0].columns["n"], 4)
 
@@ -770,3 +775,80 @@ def test_states_on_a_gpu_are_those_of_the_cpu(statistic):
     accumulator.update(state, part, batch)
     here = {k: v.cpu() for k, v in state.items()}
     assert_same_state(here, run(statistic, rows, batch))
+
+
+# A subject at work
+
+
+def test_online_statistics_of_a_stream_are_those_of_the_activations():
+    from netphys.recording.capture import Capture, hold_still
+    from netphys.recording.sites import select_sites
+    from netphys.recording.stream import stream_batches
+
+    subject = netphys.load_subject("builtin:language")
+    texts = list(netphys.load_stimuli("builtin:sentences").table["text"])
+    name, kept = "transformer.h.2", []
+    handle = subject.model.get_submodule(name).register_forward_hook(
+        lambda module, inputs, output: kept.append(
+            (output[0] if isinstance(output, tuple) else output).reshape(-1, output.shape[-1])
+        )
+    )
+    with torch.no_grad():
+        for text in texts:
+            subject.model(**subject.tokenizer(text, return_tensors="pt"))
+    handle.remove()
+    stored = torch.cat(kept).double().numpy()
+    accumulators = make_accumulators(["moments", "gram", Quantiles(q=(0.1, 0.9))])
+    states = [a.make_state(SiteInfo(stored.shape[1])) for a in accumulators]
+    rows = {}
+
+    def take(site, value):
+        rows[site.name] = value.reshape(-1, value.shape[-1])
+
+    with (
+        hold_still(subject.model),
+        Capture(subject.model, select_sites(subject.model, [name]), take) as capture,
+    ):
+        for batch in stream_batches(subject, iter(texts), window=32, look_ahead=20):
+            args, kwargs = batch.make_inputs(subject)
+            capture.start()
+            subject.model(*args, **kwargs)
+            capture.check()
+            for accumulator, state in zip(accumulators, states, strict=True):
+                accumulator.update(state, rows[name], batch.describe_rows())
+    moments, gram, quantiles = (a.finish(s)[0] for a, s in zip(accumulators, states, strict=True))
+    assert moments.saw["n_samples"] == len(stored)
+    assert moments.saw["n_trials"] == len(texts)
+    np.testing.assert_allclose(moments.columns["mean"], stored.mean(0), atol=1e-5)
+    np.testing.assert_allclose(moments.columns["variance"], stored.var(0), rtol=1e-4)
+    np.testing.assert_allclose(gram.columns["covariance"], np.cov(stored.T, bias=True), atol=1e-4)
+    true = np.quantile(stored, (0.1, 0.9), axis=0).T
+    assert (quantiles.columns["low"] <= true + 1e-5).all()
+    assert (true <= quantiles.columns["high"] + 1e-5).all()
+
+
+def test_surprisal_of_a_stream_needs_no_stored_activation():
+    from netphys.recording.meter import SurprisalMeter
+    from netphys.recording.stream import stream_batches
+    from netphys.recording.surprisal import compute_surprisal
+
+    subject = netphys.load_subject("builtin:language")
+    texts = ["The dog barked.", "Two cats slept on the chair.", "He went home."]
+    meter, accumulator = SurprisalMeter(subject), Accumulator(Surprisal())
+    state = accumulator.make_state(SiteInfo(3))
+    for batch in stream_batches(subject, texts, window=16):
+        _, kwargs = batch.make_inputs(subject)
+        with torch.no_grad():
+            logits = subject.model(**kwargs).logits
+        scores = meter.score(batch.ids, batch.word, logits)
+        info = BatchInfo(batch.trial[scores.trial], scores.position)
+        accumulator.update(state, torch.from_numpy(scores.values), info)
+    (table,) = accumulator.finish(state)
+    expected = compute_surprisal(subject, netphys.load_stimuli(texts), progress=False)
+    for i, unit in enumerate(table.coords["unit"]):
+        values = expected[unit].dropna()
+        assert table.columns["n"][i] == len(values) == 9
+        assert table.columns["mean"][i] == pytest.approx(values.mean(), rel=1e-6)
+        assert table.columns["std"][i] == pytest.approx(values.std(ddof=0), rel=1e-5)
+    assert table.saw["n_samples"] == 12
+    assert table.columns["n_nonfinite"].tolist() == [3, 3, 3]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ARCHITECTURES, FIRST, make_model, make_stimuli, make_subject
+from conftest import ARCHITECTURES, FIRST, MORE, make_model, make_stimuli, make_subject
 
 import netphys
 from netphys.recording import record as record_module
@@ -79,7 +79,7 @@ def run_plain(model, subject, stimuli, session, name):
     return torch.cat(parts)
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", [*ARCHITECTURES, *map(slow, MORE)])
 def test_record_equals_plain_forward_for_every_kind(family, tmp_path):
     model = make_model(family, layers=2 if family in FIRST else 1)
     subject, stimuli = make_subject(family, model), make_stimuli(family)
@@ -93,6 +93,8 @@ def test_record_equals_plain_forward_for_every_kind(family, tmp_path):
         expected = run_plain(plain, subject, stimuli, session, name).numpy()
         np.testing.assert_array_equal(session[name].to_numpy(), expected)
         assert session.site_table.loc[name, "dtype"] == "float32"
+    if family not in (*FIRST, "qwen2_moe", "clip", "wav2vec2", "cnn"):
+        session.path.unlink()  # to other readers the file of another text model, checked above
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -101,6 +103,8 @@ def test_record_keeps_the_native_type_of_a_half_precision_model(family, dtype, t
     model = make_model(family).to(DTYPES[dtype])
     subject, stimuli = make_subject(family, model), make_stimuli(family)
     kinds = [k for k in dict.fromkeys(subject.sites()["kind"]) if k != "pattern"]
+    if family in FIRST:
+        kinds = [k for k in kinds if k in ("embed", "resid", "head", "mlp", "conv")]
     session = netphys.record(
         subject, stimuli, tmp_path / "a.nwb", sites=kinds, batch_size=3, progress=False
     )
@@ -108,8 +112,9 @@ def test_record_keeps_the_native_type_of_a_half_precision_model(family, dtype, t
         expected = run_plain(model, subject, stimuli, session, name)
         assert session.site_table.loc[name, "dtype"] == str(expected.dtype).removeprefix("torch.")
         np.testing.assert_array_equal(session[name].to_numpy(), expected.float().numpy())
-    kinds = session.site_table.index[session.site_table["dtype"] == dtype]
-    assert len(kinds) > len(session.sites) / 2
+    wide = {"mamba": "resid", "mixtral": "experts"}.get(family)  # float32 in the model itself
+    rows = session.site_table.query("kind != @wide")
+    assert set(rows["dtype"]) == {dtype} and (wide is None or len(rows) < len(session.sites))
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))

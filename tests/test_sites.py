@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from architectures import Recurrent
 from conftest import ARCHITECTURES, VOCABULARY, make_model, make_stimuli, make_subject
 
@@ -14,12 +15,24 @@ from netphys.recording.capture import Capture, hold_still
 from netphys.recording.present import present
 from netphys.recording.sites import find_sites, select_sites
 
-MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe")
-GROUPED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", *MIXTURES)
-SEPARATE = (*GROUPED, "opt", "clip_vision", "clip", "whisper", "wav2vec2", "hubert")
-ATTENTIVE = (*SEPARATE, "gpt2", "bert", "vit", "gpt_neox")  # T5 adds its inner norms
-ADDED = tuple(f for f in ATTENTIVE if f not in ("bert", "hubert", "gemma2", "gemma3"))
+MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe")
+GROUPED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo2", *MIXTURES)
+SEPARATE = (
+    *GROUPED,
+    "opt",
+    "clip_vision",
+    "clip",
+    "whisper",
+    "wav2vec2",
+    "hubert",
+    "deit",
+)
+SUMMED = ("bert", "roberta", "xlm_roberta", "electra", "deberta", "distilbert", "hubert")
+NORMED = ("gemma2", "gemma3", "olmo2")
+ATTENTIVE = (*SEPARATE, *SUMMED[:-1], "gpt2", "vit", "gpt_neox", "phi3")
+ADDED = tuple(f for f in ATTENTIVE if f not in (*SUMMED, *NORMED))
 READERS = tuple(f for f in ATTENTIVE if f not in ("clip", "clip_vision", "whisper", "hubert"))
+SEEING = ("vit", "deit", "wav2vec2")
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
 
@@ -67,7 +80,7 @@ def test_projected_heads_are_attn_out_and_projected_neurons_mlp_out(family):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", ATTENTIVE)
+@pytest.mark.parametrize("family", [f for f in ATTENTIVE if f != "deberta"])
 def test_pattern_sums_to_one_and_mixes_the_values_into_heads(family):
     model, values, _ = listen(family, ["pattern", "head"] if family not in SEPARATE else None)
     heads = by_kind(model, values, "head")
@@ -88,7 +101,7 @@ def test_pattern_sums_to_one_and_mixes_the_values_into_heads(family):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", [*ADDED, "gemma2", "gemma3", "hubert", "mamba"])
+@pytest.mark.parametrize("family", [*ADDED, *NORMED, *SUMMED, "mamba"])
 def test_resid_is_the_blocks_input_plus_what_attention_and_mlp_add(family):
     model, values, _ = listen(family)
     blocks = by_kind(model, values, "resid")
@@ -103,19 +116,20 @@ def test_resid_is_the_blocks_input_plus_what_attention_and_mlp_add(family):
         own = {kind: v.reshape(x.shape) for kind, v in own.items()}
         if family == "mamba":
             done = x + block.mixer(block.norm(x))
-        elif family in ("gemma2", "gemma3"):
+        elif family in NORMED:
             done = x + block.post_attention_layernorm(own["attn_out"])
             done = done + block.post_feedforward_layernorm(own["mlp_out"])
-        elif family == "hubert":
-            done = block.layer_norm(x + own["attn_out"])
-            done = block.final_layer_norm(done + own["mlp_out"])
+        elif family in SUMMED:
+            modules = dict(block.named_modules())
+            first, last = (modules[n] for n in modules if n.lower().endswith("norm"))
+            done = last(first(x + own["attn_out"]) + own["mlp_out"])
         else:
             done = x + own["attn_out"] + own["mlp_out"]
         torch.testing.assert_close(done, after, **CLOSE)
     assert len(blocks) == (4 if family == "clip" else 2) and layers
 
 
-@pytest.mark.parametrize("family", [f for f in READERS if f not in ("vit", "wav2vec2")])
+@pytest.mark.parametrize("family", [f for f in READERS if f not in SEEING])
 def test_embed_and_resid_are_the_hidden_states_that_the_model_returns(family):
     model, values, _ = listen(family, ["embed", "resid"])
     subject, stimuli = make_subject(family, model), make_stimuli(family, n=12)
@@ -134,7 +148,7 @@ def test_logits_are_what_the_model_returns(family):
     model, values, output = listen(family, ["logits"])
     (logits,) = values.values()
     torch.testing.assert_close(logits, output.logits, rtol=0, atol=0)
-    assert find_sites(model)[-1].kind == "logits"
+    assert [s.kind for s in find_sites(model)].count("logits") == 1
 
 
 def test_logits_of_a_model_that_caps_them_are_the_capped_ones():
@@ -171,7 +185,7 @@ def test_experts_are_the_routers_choice_and_sum_to_mlp_out(family):
             assert sorted(chosen) == sorted(index[token].tolist()) == sorted(best[token].tolist())
             for expert, weight in zip(index[token], weights[token], strict=True):
                 assert given[token, expert] == weight
-        if family != "qwen2_moe":  # whose weights are not normalised
+        if family not in ("qwen2_moe", "olmoe"):  # whose weights are not normalised
             torch.testing.assert_close(given.sum(1), torch.ones(len(x)), **CLOSE)
         total = torch.zeros_like(x)
         for expert in range(4):
@@ -417,3 +431,136 @@ def test_record_refuses_logits_of_a_model_without(tmp_path):
     subject = netphys.load_subject(Recurrent())
     with pytest.raises(RuntimeError, match=r"site='@logits': this model returns no logits"):
         netphys.record(subject, make_stimuli("lstm"), tmp_path / "a.nwb", sites="@logits")
+
+
+# Variants of the families
+
+
+def _make_variant(name):
+    """Return a family, a model of it that is built in another way, and the kinds it has."""
+    t, text, sound = transformers, make_model("opt").config, make_model("wav2vec2").config
+    dense = {"embed", "resid", "attn_out", "head", "pattern", "mlp", "mlp_out"}
+    opt = {"do_layer_norm_before": False, "word_embed_proj_dim": 8}
+    pair = make_model("clip").config
+    base = {"do_stable_layer_norm": False, "feat_extract_norm": "group", "layerdrop": 0.9}
+    return {
+        "opt-350m": lambda: ("opt", t.OPTForCausalLM(change(text, **opt)), dense | {"logits"}),
+        "opt-base": lambda: ("opt", t.OPTModel(text), dense),
+        "neox-sequential": lambda: (
+            "gpt_neox",
+            t.GPTNeoXForCausalLM(
+                change(make_model("gpt_neox").config, use_parallel_residual=False)
+            ),
+            dense | {"logits"},
+        ),
+        "gemma2-base": lambda: ("gemma2", t.Gemma2Model(make_model("gemma2").config), dense),
+        "mixtral-base": lambda: (
+            "mixtral",
+            t.MixtralModel(make_model("mixtral").config),
+            dense - {"mlp"} | {"router", "experts"},
+        ),
+        "mamba-base": lambda: (
+            "mamba",
+            t.MambaModel(make_model("mamba").config),
+            {"embed", "resid"},
+        ),
+        "wav2vec2-base": lambda: (
+            "wav2vec2",
+            t.Wav2Vec2Model(change(sound, **base)),
+            dense | {"conv"},
+        ),
+        "wav2vec2-pretraining": lambda: (
+            "wav2vec2",
+            t.Wav2Vec2ForPreTraining(
+                change(sound, num_codevector_groups=2, codevector_dim=8, proj_codevector_dim=8)
+            ),
+            dense | {"conv"},
+        ),
+        "hubert-ctc": lambda: (
+            "hubert",
+            t.HubertForCTC(make_model("hubert").config),
+            dense | {"conv", "logits"},
+        ),
+        "hubert-classes": lambda: (
+            "hubert",
+            t.HubertForSequenceClassification(make_model("hubert").config),
+            dense | {"conv", "logits"},
+        ),
+        "whisper-base": lambda: (
+            "whisper",
+            t.WhisperModel(make_model("whisper").config),
+            dense | {"conv"},
+        ),
+        "clip-text": lambda: ("gpt2", t.CLIPTextModel(pair.text_config), dense),
+        "clip-image-classes": lambda: (
+            "clip_vision",
+            t.CLIPForImageClassification(pair),
+            dense | {"conv", "logits"},
+        ),
+        "clip-vision-projection": lambda: (
+            "clip_vision",
+            t.CLIPVisionModelWithProjection(pair.vision_config),
+            dense | {"conv"},
+        ),
+    }[name]()
+
+
+VARIANTS = [
+    "opt-350m",
+    "opt-base",
+    "neox-sequential",
+    "gemma2-base",
+    "mixtral-base",
+    "mamba-base",
+    "wav2vec2-base",
+    "wav2vec2-pretraining",
+    "hubert-ctc",
+    "hubert-classes",
+    "whisper-base",
+    "clip-text",
+    "clip-image-classes",
+    "clip-vision-projection",
+]
+
+
+def change(config, **values):
+    """Return a copy of a configuration with other values."""
+    return type(config)(**{**config.to_dict(), **values})
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_of_a_family_have_its_kinds_and_run_them_all(name):
+    family, model, kinds = _make_variant(name)
+    model.eval()
+    sites = find_sites(model)
+    assert {s.kind for s in sites} == kinds
+    _, values, output = listen(family, model=model)  # raises where a site gives nothing
+    assert set(values) == {s.name for s in sites}
+    logits = [values[s.name] for s in sites if s.kind == "logits"]
+    assert all(torch.equal(v, output.logits) for v in logits)
+    table = netphys.load_subject(model).sites()
+    assert (table["shape"] != "").all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["opt-350m", "neox-sequential", "wav2vec2-base"])
+def test_variants_keep_what_the_kinds_mean(name):
+    family, model, _ = _make_variant(name)
+    model.eval()
+    _, values, _ = listen(family, model=model)
+    for path, after in by_kind(model, values, "resid").items():
+        block = model.get_submodule(path)
+        _, before, _ = listen(family, [f"{path}@in"], model=model)
+        x = before[f"{path}@in"]
+        attn, mlp = (
+            next(v for n, v in by_kind(model, values, kind).items() if n.startswith(path))
+            for kind in ("attn_out", "mlp_out")
+        )
+        mlp = mlp.reshape(x.shape)
+        if name == "neox-sequential":
+            done = x + attn + mlp
+        elif name == "opt-350m":
+            done = block.final_layer_norm(block.self_attn_layer_norm(x + attn) + mlp)
+        else:
+            done = block.final_layer_norm(block.layer_norm(x + attn) + mlp)
+        torch.testing.assert_close(done, after, **CLOSE)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 
 _BITS = "bits"
+_SHUFFLE, _ZSTD = h5py.h5z.FILTER_SHUFFLE, 32015
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Series:
     n_rows, n_units : int
         Size as it is read.
     offset : int
-        First byte in the file.
+        First byte in the file; -1 where the data are packed.
+    chunk : (int, int), optional
+        Rows and columns of a chunk of packed data.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Series:
     n_rows: int
     n_units: int
     offset: int
+    chunk: tuple[int, int] | None = None
 
     @property
     def site(self) -> str:
@@ -116,5 +121,27 @@ def read_series(name: str, group: h5py.Group) -> Series:
         dtype = _BITS
     rows, columns = data.shape
     n_units = int(attributes.get("n_units", columns))  # layout 1 has one column per unit
-    offset = data.id.get_offset()
-    return Series(name, attributes["kind"], attributes["clock"], dtype, rows, n_units, offset)
+    chunk, offset = data.chunks, -1 if data.chunks else data.id.get_offset()
+    if chunk and _list_filters(data) not in ([_ZSTD], [_SHUFFLE, _ZSTD]):
+        raise KeyError(f"the data of {name} are compressed in another way than netphys does")
+    kind, clock = attributes["kind"], attributes["clock"]
+    return Series(name, kind, clock, dtype, rows, n_units, offset, chunk)
+
+
+def _list_filters(data: h5py.Dataset) -> list[int]:
+    made = data.id.get_create_plist()
+    return [made.get_filter(i)[0] for i in range(made.get_nfilters())]
+
+
+def load_table(group: h5py.Group) -> pd.DataFrame:
+    """Read a DynamicTable as a DataFrame, columns in their order, without its id column."""
+    columns = {}
+    for name in group.attrs["colnames"]:
+        data = group[get_text(name)]
+        columns[get_text(name)] = data.asstr()[:] if data.dtype.kind == "O" else data[:]
+    return pd.DataFrame(columns)
+
+
+def get_text(value: bytes | str) -> str:
+    """Return what HDF5 holds as text, which h5py gives in two kinds."""
+    return value.decode() if isinstance(value, bytes) else str(value)

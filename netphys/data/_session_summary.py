@@ -45,6 +45,7 @@ def make_summary(session: Session) -> dict:
         "n_trials": len(session.trial_table),
         "sites": json.loads(table.to_json(orient="records")),
         "counts": json.loads(session.counts.reset_index().to_json(orient="records")),
+        "packing": session.packing,
         "subject": session.provenance["subject"],
         "layout": session.provenance["layout"],
         "versions": session.provenance["versions"],
@@ -64,6 +65,10 @@ def _list_facts(session: Session) -> dict[str, str]:
         "recorded": f"{commits.sum()} of {len(commits)} batches, {state}",
         "size": f"{session.site_table.megabytes.sum():.1f} MB at {len(session.sites)} sites",
     }
+    if session.packing is not None:
+        ratio = session.site_table.megabytes.sum() * 1e6 / session.path.stat().st_size
+        order, level = session.packing["order"], session.packing["level"]
+        facts["packed"] = f"{ratio:.2f} to 1 (zstd level {level}, in {order} order)"
     bad = session.counts.sum()
     if bad.any():
         facts["warning"] = ", ".join(f"{n:,} {c} values" for c, n in bad.items() if n)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from netphys._check import check_type
+from netphys.data._sounds import SUFFIX
 from netphys.data._stimulus_table import find_column
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def check_items(stimuli: Stimuli) -> None:
             raise ValueError(f"{where}: token_ids={value!r}. Give numbers separated by spaces.")
         if stimuli.kind == "tokens" and max(map(int, value.split())) >= 2**31:
             raise ValueError(f"{where}: token_ids={value!r} holds an impossible number.")
-        if stimuli.kind == "image":
+        if stimuli.kind in ("image", "audio"):
             _check_file(stimuli.folder / value, where)
         if stimuli.kind == "text":
             _check_words(stimuli, row, where)
@@ -131,10 +132,10 @@ def _check_array(array: np.ndarray, kind: str, where: str) -> None:
 def _check_file(path: Path, where: str) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{where}: stim_file={str(path)!r} does not exist.")
-    if path.suffix.lower() not in (*_IMAGE_FILES, ".npy"):
+    if path.suffix.lower() not in (*_IMAGE_FILES, ".npy", SUFFIX):
         raise ValueError(
             f"{where}: stim_file={path.name!r} is of an unknown kind. "
-            f"Allowed: .npy, {', '.join(_IMAGE_FILES)}."
+            f"Allowed: .npy, {', '.join(_IMAGE_FILES)}, or {SUFFIX} in all rows."
         )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from netphys._check import check_option, check_type, suggest
 from netphys._shipped import shipped_path
+from netphys.data._sounds import SUFFIX
 
 _ITEM_COLUMNS = {"text": "text", "token_ids": "tokens", "stim_file": "image"}
 _NAMES = ("stimulus_id", "condition")  # labels: text, also where they look like numbers
@@ -85,6 +86,7 @@ def _find_file(source: str | os.PathLike) -> Path:
 
 def find_column(kind: str) -> str:
     """Return the column that holds the items of a kind."""
+    kind = "image" if kind == "audio" else kind  # both are files
     return next(c for c, k in _ITEM_COLUMNS.items() if k == kind)
 
 
@@ -101,9 +103,13 @@ def find_kind(table: pd.DataFrame, arrays: object, kind: str | None, name: str) 
         return kind
     found = [c for c in _ITEM_COLUMNS if c in table]
     if len(found) == 1:
+        there = _ITEM_COLUMNS[found[0]]
+        files = table[found[0]].dropna().map(str) if there == "image" else pd.Series(dtype=str)
+        if len(files) and files.str.lower().str.endswith(SUFFIX).all():
+            there = "audio"
         if kind is not None:
-            check_option("kind", kind, [_ITEM_COLUMNS[found[0]]], "Leave it out to infer it.")
-        return _ITEM_COLUMNS[found[0]]
+            check_option("kind", kind, [there], "Leave it out to infer it.")
+        return there
     listed = ", ".join(table.columns)
     if not found:
         near = "".join(suggest(c, _ITEM_COLUMNS) for c in table.columns)

@@ -27,6 +27,7 @@ PROVENANCE = "scratch/netphys_provenance"
 COUNTS = "scratch/netphys_counts"
 CHECKSUMS = "scratch/netphys_checksum"
 STATE = "scratch/netphys_online_state"
+PACKED = "scratch/netphys_packed"
 COUNT_NAMES = ("nonfinite", "overflow")
 STORED_DTYPES = {
     "float16": 2,

@@ -20,12 +20,15 @@ import pandas as pd
 import xarray as xr
 
 from netphys._check import check_option, check_type, suggest
-from netphys.data._pool import POOLS, pool_samples
-from netphys.data._series import read_series
+from netphys.data._dask import make_dask
+from netphys.data._pool import POOLS
+from netphys.data._series import Series, get_text, load_table, read_series
 from netphys.data._session_online import list_tables, read_checkpoint, read_table
 from netphys.data._session_summary import make_html, make_summary, make_text
+from netphys.data._session_trials import cut_trials, pool_trials
+from netphys.data._stored import StoredArray, make_lazy
 from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
-from netphys.data.nwb_layout import CHECKSUMS, COUNT_NAMES, COUNTS, PROVENANCE
+from netphys.data.nwb_layout import CHECKSUMS, COUNT_NAMES, COUNTS, PACKED, PROVENANCE
 from netphys.data.online_state import Checkpoint
 
 
@@ -54,6 +57,8 @@ class Session:
         One row per trial in order of recording: times, batch, samples, and the stimulus columns.
     provenance : dict
         How the session was made: subject, stimuli, batch plan, versions, protocol.
+    packing : dict or None
+        How the file was packed (`netphys pack`); None for a recording as it was made.
 
     Raises
     ------
@@ -78,7 +83,7 @@ class Session:
             ) from error
 
     def _read_structure(self, file: h5py.File) -> None:
-        self.provenance: Mapping = json.loads(_text(file[PROVENANCE][()]))
+        self.provenance: Mapping = json.loads(get_text(file[PROVENANCE][()]))
         self._series = {
             name: read_series(name, file[f"acquisition/{name}"])
             for name in self.provenance.get("series", self.provenance["sites"])
@@ -89,13 +94,16 @@ class Session:
         self._checksum_at = file[CHECKSUMS].id.get_offset() if CHECKSUMS in file else None
         trials = "intervals/trials"
         self.trial_table: pd.DataFrame = (
-            _read_table(file[trials]) if trials in file else pd.DataFrame({"stimulus_id": []})
+            load_table(file[trials]) if trials in file else pd.DataFrame({"stimulus_id": []})
         )
         self.clocks = list(file["processing/samples"])
-        self.title = _text(file["session_description"][()])
+        self.title = get_text(file["session_description"][()])
+        self.packing: Mapping | None = json.loads(file[PACKED][()]) if PACKED in file else None
 
     def _check_places(self, file: h5py.File) -> None:
         for name, series in self._series.items():
+            if series.chunk is not None:
+                continue
             n_bytes = file[f"acquisition/{name}/data"].id.get_storage_size()
             if (series.offset, n_bytes) not in self._header.mutable:
                 raise KeyError(f"the data of {name} are not where the header says")
@@ -157,7 +165,7 @@ class Session:
     @cached_property
     def _sample_tables(self) -> dict[str, pd.DataFrame]:
         with h5py.File(self.path, "r") as file:
-            return {c: _read_table(file[f"processing/samples/{c}"]) for c in self.clocks}
+            return {c: load_table(file[f"processing/samples/{c}"]) for c in self.clocks}
 
     def samples(self, clock: str) -> pd.DataFrame:
         """Return the samples table of a clock: one row per recorded sample.
@@ -193,7 +201,7 @@ class Session:
         with h5py.File(self.path, "r") as file:
             tables = file["processing/units"]
             name = site if site in tables else self._find_one(site)
-            return _read_table(tables[name])
+            return load_table(tables[name])
 
     # ------------------------------------------------------------------ online statistics
     @property
@@ -243,25 +251,73 @@ class Session:
         return self._get(self._find_one(site), self.commits)
 
     def _get(self, name: str, commits: np.ndarray) -> xr.DataArray:
-        info = self._series[name]
+        info, units = self._series[name], self.units(name)
+        rows = self._find_rows(info, commits)
+        if info.chunk is not None:
+            return self._label(info, make_lazy(self._store(info, units, rows)), rows, units)
         stored = info.map(self.path)
-        samples, units = self._sample_tables[info.clock], self.units(name)
-        rows = np.arange(len(samples))
-        if not commits.all():
-            rows = np.flatnonzero(commits[self._row_batch(info.clock)])
-            stored, samples = stored[rows], samples.iloc[rows]
-        values = info.decode(stored, units["scale"].to_numpy() if "scale" in units else None)
+        values = info.decode(stored if rows is None else stored[rows], _find_scale(units))
+        return self._label(info, values, rows, units)
+
+    def to_dask(self, site: str, *, chunk_mb: float = 64.0) -> xr.DataArray:
+        """Return one site as a DataArray backed by dask, for analyses larger than memory.
+
+        Parameters
+        ----------
+        site : str
+            A site, or a pattern that matches exactly one.
+        chunk_mb : float
+            Most megabytes of a block as it is in memory. Blocks are runs of samples with all units;
+            of a file packed in unit order, whole chunks of some units.
+
+        Returns
+        -------
+        data : DataArray, dims (sample, unit)
+            As ``session[site]``, with the same coordinates; of an unfinished recording the samples
+            committed by now. Every task opens the file for itself, so that blocks can be read by
+            other processes and machines that see the file under the same path.
+
+        Raises
+        ------
+        ImportError
+            If dask is not installed.
+        KeyError
+            If nothing or more than one site matches.
+        """
+        check_type("chunk_mb", chunk_mb, (int, float), "a number of megabytes")
+        if not chunk_mb > 0:
+            raise ValueError(f"chunk_mb={chunk_mb!r} is too small. Give a number above 0.")
+        name, commits = self._find_one(site), self.commits
+        info, units = self._series[name], self.units(name)
+        rows = self._find_rows(info, commits)
+        blocks = make_dask(self._store(info, units, rows), chunk_mb)
+        return self._label(info, blocks, rows, units)
+
+    def _find_rows(self, info: Series, commits: np.ndarray) -> np.ndarray | None:
+        """Return the rows of committed batches; None if that is all."""
+        return None if commits.all() else np.flatnonzero(commits[self._row_batch(info.clock)])
+
+    def _store(self, info: Series, units: pd.DataFrame, rows: np.ndarray | None) -> StoredArray:
+        return StoredArray(self.path.resolve(), self._digest, info, _find_scale(units), rows)
+
+    def _label(
+        self, info: Series, values: object, rows: np.ndarray | None, units: pd.DataFrame
+    ) -> xr.DataArray:
+        """Return values with what is known of their samples and units."""
+        samples = self._sample_tables[info.clock]
+        samples = samples if rows is None else samples.iloc[rows]
         coords = {c: ("sample", samples[c].to_numpy()) for c in samples.columns}
         trials = self.trial_table.set_index("stimulus_index")
         for c in ("stimulus_id", "condition"):
             if c in trials:
                 coords[c] = ("sample", trials[c].loc[samples["trial"]].to_numpy())
         coords |= {c: ("unit", units[c].to_numpy()) for c in units.columns}
-        coords["sample"] = rows
+        coords["sample"] = np.arange(len(samples)) if rows is None else rows
         attrs = {"units": "a.u.", "site": info.site, "kind": info.kind, "clock": info.clock}
         if info.form != "samples":
             attrs["form"] = info.form
-        return xr.DataArray(values, dims=("sample", "unit"), coords=coords, name=name, attrs=attrs)
+        dims = ("sample", "unit")
+        return xr.DataArray(values, dims=dims, coords=coords, name=info.name, attrs=attrs)
 
     def __contains__(self, site: object) -> bool:
         return site in self._series
@@ -307,23 +363,7 @@ class Session:
             Trials in the order of the stimulus table; `time` counts the samples of a trial from 0,
             and the end of shorter trials is NaN. Trial columns are coordinates.
         """
-        commits = self.commits  # once: the file may be growing
-        data = self._get(self._find_one(site), commits)
-        clock = data.attrs["clock"]
-        table, begin, count = self._cut(data, commits)
-        longest = int(count.max(initial=0))
-        shape = (len(table), longest, data.sizes["unit"])
-        floating = np.issubdtype(data.dtype, np.floating)
-        values = np.full(shape, np.nan, data.dtype if floating else np.float32)
-        source = data.to_numpy()
-        for i, (b, n) in enumerate(zip(begin, count, strict=True)):
-            values[i, :n] = source[b : b + n]
-        coords = {c: ("trial", table[c].to_numpy()) for c in table.columns}
-        coords |= {c: data[c] for c in data.coords if data[c].dims == ("unit",)}
-        coords |= {"trial": table["stimulus_index"].to_numpy(), "time": np.arange(longest)}
-        attrs = data.attrs | {"time_units": clock}
-        dims = ("trial", "time", "unit")
-        return xr.DataArray(values, dims=dims, coords=coords, name=data.name, attrs=attrs)
+        return cut_trials(self, site)
 
     def pool(self, site: str, *, how: str = "mean") -> xr.DataArray:
         """Return one value per trial and unit, over the samples of the trial.
@@ -348,34 +388,7 @@ class Session:
             If `how` is unknown, or a trial consists of added tokens only.
         """
         check_option("how", how, POOLS)
-        commits = self.commits
-        data = self._get(self._find_one(site), commits)
-        table, begin, count = self._cut(data, commits)
-        keep = ~data["special"].to_numpy().astype(bool) if "special" in data.coords else None
-        keep = np.ones(data.sizes["sample"], bool) if keep is None else keep
-        values = pool_samples(data.to_numpy(), begin, count, keep, how)
-        empty = [not keep[b : b + n].any() for b, n in zip(begin, count, strict=True)]
-        if any(empty):
-            names = ", ".join(map(repr, table["stimulus_id"].to_numpy()[empty][:5]))
-            raise ValueError(
-                f"{sum(empty)} of {len(table)} trials have no {data.attrs['clock']} but those that "
-                f"the tokenizer added: {names}. Leave these stimuli out."
-            )
-        coords = {c: ("trial", table[c].to_numpy()) for c in table.columns}
-        coords |= {c: data[c] for c in data.coords if data[c].dims == ("unit",)}
-        coords |= {"trial": table["stimulus_index"].to_numpy(), "site": data.name}
-        attrs = data.attrs | {"pool": how}
-        return xr.DataArray(values, coords, ("trial", "unit"), name=data.name, attrs=attrs)
-
-    def _cut(
-        self, data: xr.DataArray, commits: np.ndarray
-    ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-        """Return the trials in stimulus order, and where in `data` each begins and how long."""
-        clock, table = data.attrs["clock"], self.trial_table
-        table = table[commits[table["batch"].to_numpy()]]
-        table = table.sort_values("stimulus_index", kind="stable")
-        begin = np.searchsorted(data["sample"].to_numpy(), table[f"first_sample_{clock}"])
-        return table, begin, table[f"n_samples_{clock}"].to_numpy()
+        return pool_trials(self, site, how)
 
     def _check_same_file(self) -> None:
         """Raise if another file has taken the place of the one that was opened."""
@@ -477,14 +490,5 @@ def open_session(path: str | os.PathLike) -> Session:
     return Session(path)
 
 
-def _text(value) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _read_table(group: h5py.Group) -> pd.DataFrame:
-    """Read a DynamicTable as a DataFrame, columns in their order, without its id column."""
-    columns = {}
-    for name in group.attrs["colnames"]:
-        data = group[_text(name)]
-        columns[_text(name)] = data.asstr()[:] if data.dtype.kind == "O" else data[:]
-    return pd.DataFrame(columns)
+def _find_scale(units: pd.DataFrame) -> np.ndarray | None:
+    return units["scale"].to_numpy() if "scale" in units else None

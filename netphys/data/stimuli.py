@@ -11,12 +11,13 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from netphys.data._sounds import find_rate, load_sound
 from netphys.data._stimulus_checks import check_items, check_rate, check_table, check_unnamed
 from netphys.data._stimulus_table import find_column, find_kind, load_table, make_plain_columns
 
@@ -90,13 +91,16 @@ class Stimuli:
         Returns
         -------
         item : ndarray, str, list of int or Path
-            Array or text or token ids; the file's path for an image that is not loaded yet.
+            Array or text or token ids; the file's path for an image that is not loaded yet; the
+            samples of a sound.
         """
         if self.arrays is not None:
             return self.arrays[row]
         value = self.table[find_column(self.kind)].iloc[row]
         if self.kind == "tokens":
             return [int(t) for t in value.split()]
+        if self.kind == "audio":
+            return load_sound(self.folder / value)
         return self.folder / value if self.kind == "image" else value
 
     def context(self, row: int) -> str:
@@ -147,10 +151,10 @@ def load_stimuli(
     ----------
     source : path-like, DataFrame, sequence of str, or None
         Tab-separated file; ``"builtin:<name>"`` for a shipped set; a table; or texts. The table has
-        an item column (`text`, `token_ids` or `stim_file`) unless `arrays` are given, and may have
-        `stimulus_id`, `context` (shown before, not recorded), `word_spans` ("0:3 4:9"),
-        `word_onsets` ("0.0 0.31", seconds), `condition`, `repetition`, `onset`, `duration` and any
-        others.
+        an item column unless `arrays` are given (`text`, `token_ids`, or `stim_file` for images and
+        for sounds in WAV), and may have `stimulus_id`, `context` (shown before, not recorded),
+        `word_spans` ("0:3 4:9"), `word_onsets` ("0.0 0.31", seconds), `condition`, `repetition`,
+        `onset`, `duration` and any others.
     arrays : sequence of ndarray, optional
         One array per row: images (height, width, 3) or ready pixel values (channel, height, width),
         frames (time, feature), sounds (waveforms (time,), or features (feature, time) of models
@@ -158,7 +162,8 @@ def load_stimuli(
     kind : str, optional
         Kind of the arrays: "image", "frames", "audio" or "array" (default).
     rate : float
-        Frames per second, for the kind "frames"; samples per second, for "audio".
+        Frames per second, for the kind "frames"; samples per second, for "audio" (files say it
+        themselves).
 
     Returns
     -------
@@ -181,7 +186,9 @@ def load_stimuli(
     if len(table) == 0:
         raise ValueError(f"source={name!r} holds no stimuli. Give at least one row.")
     kind = find_kind(table, arrays, kind, name)
-    check_rate(rate, kind)
+    from_files = kind == "audio" and arrays is None
+    if not (from_files and rate == 1):
+        check_rate(rate, kind)
     table = make_plain_columns(table)
     if "stimulus_id" not in table:
         check_unnamed(table)
@@ -192,4 +199,6 @@ def load_stimuli(
     stimuli = Stimuli(table, kind, items, float(rate), folder, name)
     check_table(table)
     check_items(stimuli)
+    if from_files:
+        return replace(stimuli, rate=find_rate([folder / f for f in table["stim_file"]], rate))
     return stimuli

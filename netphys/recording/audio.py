@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,10 +126,11 @@ def present_audio(subject: Subject, stimuli: Stimuli) -> Presentation:
     """
     ready = SoundLoader(subject, stimuli)
     feed, hearing = make_feeder(subject, ready), find_hearing(subject)
-    shapes = [ready.shape(row) for row in range(len(stimuli))]
+    keys: list[Hashable] = list(ready.shapes)  # sounds of equal length share a batch
     if hearing is None:
-        tables = [{} for _ in shapes]
-        return Presentation("item", shapes, np.ones(len(shapes), int), None, tables, feed)
+        return Presentation("item", keys, np.ones(len(keys), int), None, [{} for _ in keys], feed)
+    if hearing.fixed and ready.pads:
+        keys = [hearing.fixed] * len(keys)
 
     def make_inputs(rows: Sequence[int]) -> tuple[tuple, dict]:
         args, kwargs = feed(rows)
@@ -137,17 +138,17 @@ def present_audio(subject: Subject, stimuli: Stimuli) -> Presentation:
             return args, kwargs
         return args, {**kwargs, **make_decoder_inputs(subject, len(rows))}
 
-    rate = ready.rate / hearing.stride
+    rate = ready.rate / hearing.stride if ready.hop else 1.0
     lengths, recorded, tables = [], [], []
-    for row in range(len(stimuli)):
-        n_samples = ready.count_samples(row)
+    for row, shape in enumerate(ready.shapes):
+        n_samples = -(-shape[-1] // ready.hop) if ready.hop else hearing.fixed
         n_frames = hearing.count(n_samples)
         _check_duration(stimuli, row, n_frames, n_samples / ready.rate, hearing, subject)
         n_shown = hearing.count(hearing.fixed) if hearing.fixed else n_frames
         lengths.append(n_shown)
         recorded.append(np.arange(n_shown) < n_frames)  # all, unless there is silence behind
-        tables.append({"onset": np.arange(n_frames) / rate})
-    return Presentation("frame", shapes, np.array(lengths), recorded, tables, make_inputs, rate)
+        tables.append({"onset": np.arange(n_frames) / rate} if ready.hop else {})
+    return Presentation("frame", keys, np.array(lengths), recorded, tables, make_inputs, rate)
 
 
 def _check_duration(
@@ -189,92 +190,66 @@ class SoundLoader:
         self._subject, self._stimuli = subject, stimuli
         self._extractor = subject.processor if subject.input_fn is None else None
         self._features = subject.input_name == "input_features"
+        self.shapes = [stimuli.item(row).shape for row in range(len(stimuli))]
+        self._is_wave = len(self.shapes[0]) == 1
         for row in range(len(stimuli)):
             self._check(row)
 
     @property
+    def hop(self) -> int | None:
+        """Samples of a sound to one of the model's input; None where it cannot be known."""
+        if self._features and self._is_wave:
+            return getattr(self._subject.processor, "hop_length", None)
+        return 1
+
+    @property
     def rate(self) -> float:
         """Samples of the model's input per second."""
-        if self._features and self._is_wave(0):
-            return self._stimuli.rate / self._hop
-        return self._stimuli.rate
+        return self._stimuli.rate / (self.hop or 1)
 
-    def count_samples(self, row: int) -> int:
-        """Return the number of samples of the model's input that a sound lasts.
-
-        Parameters
-        ----------
-        row : int
-            Row of the stimulus table.
-
-        Returns
-        -------
-        n : int
-            Without what a feature extractor pads.
-        """
-        n = self._stimuli.item(row).shape[-1]
-        return -(-n // self._hop) if self._features and self._is_wave(row) else n
-
-    def shape(self, row: int) -> tuple[int, ...]:
-        """Return the shape that the model hears, without processing every sound.
-
-        Parameters
-        ----------
-        row : int
-            Row of the stimulus table.
-
-        Returns
-        -------
-        shape : tuple
-            Equal for sounds that can share a batch.
-        """
-        if self._extractor is not None and self._features and self._is_wave(row):
-            return ("processed",)
-        return self._stimuli.item(row).shape
+    @property
+    def pads(self) -> bool:
+        """Whether a feature extractor brings all sounds to one length."""
+        return self._features and self._is_wave and self._extractor is not None
 
     def __call__(self, row: int) -> np.ndarray:
         item = self._stimuli.item(row)
-        if self._extractor is None or not self._is_wave(row):
+        if self._extractor is None or not self._is_wave:
             return item
         done = self._extractor(item, sampling_rate=int(self._stimuli.rate), return_tensors="np")
         return done[self._subject.input_name][0]
 
-    @property
-    def _hop(self) -> int:
-        """Samples of a waveform from one feature to the next."""
-        return self._subject.processor.hop_length
-
-    def _is_wave(self, row: int) -> bool:
-        return self._stimuli.item(row).ndim == 1
-
     def _check(self, row: int) -> None:
         """Raise for a sound that the subject cannot hear, or hears at another speed."""
-        subject, wave = self._subject, self._is_wave(row)
-        name = self._stimuli.table["stimulus_id"].iloc[row]
-        if self._features and wave and not hasattr(subject.processor, "hop_length"):
+        subject, shape, wave = self._subject, self.shapes[row], self._is_wave
+        name = f"stimulus {self._stimuli.table['stimulus_id'].iloc[row]!r}"
+        if (len(shape) == 1) != wave:
             raise ValueError(
-                f"stimulus {name!r} is a waveform; {subject.name!r} takes features. Load it with "
-                "processor= (its feature extractor), or give features (feature, time)."
+                f"{name} has shape {shape}, the first one {self.shapes[0]}. Give waveforms only, "
+                "or features only."
             )
-        if subject.input_name == "input_values" and not wave and subject.input_fn is None:
+        mels = getattr(subject.config, "num_mel_bins", None)
+        if subject.input_fn is not None:
+            pass  # which turns anything into what the model takes
+        elif self._features and wave and self._extractor is None:
             raise ValueError(
-                f"stimulus {name!r} has shape {self._stimuli.item(row).shape}; {subject.name!r} "
-                "takes waveforms of one channel: shape (time,)."
+                f"{name} is a waveform; {subject.name!r} takes features. Load it with processor= "
+                "(its feature extractor), or give features (feature, time)."
             )
-        mels = getattr(subject.config, "num_mel_bins", None) if self._features else None
-        if not wave and mels and subject.input_fn is None and len(self._stimuli.item(row)) != mels:
+        elif subject.input_name == "input_values" and not wave:
             raise ValueError(
-                f"stimulus {name!r} has shape {self._stimuli.item(row).shape}; {subject.name!r} "
-                f"takes {mels} features: shape ({mels}, time)."
+                f"{name} has shape {shape}; {subject.name!r} takes waveforms of one channel: shape "
+                "(time,)."
             )
-        if wave != self._is_wave(0):
+        elif self._features and not wave and mels and shape[0] != mels:
             raise ValueError(
-                f"stimulus {name!r} has shape {self._stimuli.item(row).shape}, the first one "
-                f"{self._stimuli.item(0).shape}. Give waveforms only, or features only."
+                f"{name} has shape {shape}; {subject.name!r} takes {mels} features: shape ({mels}, "
+                "time)."
             )
         heard = getattr(subject.processor, "sampling_rate", None)
         if heard and not wave:
-            heard = heard / self._hop
+            hop = getattr(subject.processor, "hop_length", None)
+            heard = heard / hop if hop else None
         if heard and heard != self._stimuli.rate:
             raise ValueError(
                 f"rate={self._stimuli.rate:g} is not what {subject.name!r} hears: {heard:g} per "

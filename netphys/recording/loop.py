@@ -16,7 +16,7 @@ from netphys.data.online_state import FINAL, Checkpoint
 from netphys.recording import kernels
 from netphys.recording.capture import Capture
 from netphys.recording.compiled import compile_model
-from netphys.recording.passes import Tap, make_batch
+from netphys.recording.passes import Tap, is_plain, make_batch
 from netphys.recording.prepare import Run
 from netphys.recording.sites import Site
 from netphys.recording.statistics import Tally, make_tables
@@ -54,7 +54,12 @@ def record_batches(
     progress : bool
         Show a progress bar.
     """
-    tally = Tally(run.tasks, run.subject.device, checkpoint)
+    tally = Tally(
+        run.tasks,
+        run.subject.device,
+        checkpoint,
+        fusable=run.nonfinite == "raise" and is_plain(run),
+    )
     begin = np.cumsum([0, *(len(b) for b in run.plan)])
     first_rows = {c: run.clocks.trials[f"first_sample_{c}"].to_numpy() for c in run.clocks.tables}
     row_bytes = {s.name: s.row_bytes for s in run.spec.series}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,9 @@ class Tap:
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._reduction = _make_reduction(plan).to(device)
         self._state = kernels.make_state(self._reduction, device=device)
+        fused = dataclasses.replace(self._reduction, moments=True, extrema=True)
+        kept = self._tally.fuse(plan.shape.site.name, fused) if self._tally else None
+        self._counting = (self._reduction, self._state) if kept is None else (fused, kept)
         self._scale = None
         if "samples" in plan.series and plan.series["samples"].dtype == "int8":
             scale = plan.series["samples"].units["scale"].to_numpy()
@@ -106,15 +110,18 @@ class Tap:
         blocks = self._take_blocks(batch, where)
         targets = {f: self._make_target(f, b, rows.device) for f, b in blocks.items()}
         outputs = self._make_outputs(targets, rows.device)
-        kernels.run(self._reduction, rows, where, outputs, self._state, workspace=self._workspace)
+        info = batch.sequence_info if shape.is_sequence else batch.item_info
+        reduction, state = self._counting if info is not None else (self._reduction, self._state)
+        kernels.run(reduction, rows, where, outputs, state, workspace=self._workspace)
         counts = self._count(outputs, targets, value, where)
         if self._scale is not None:
             counts[0, 1] += self._quantize(rows, where, targets["samples"])
         for form, block in blocks.items():
             self._hand_over(block, targets[form])
-        info = batch.sequence_info if shape.is_sequence else batch.item_info
         if self._tally is not None and info is not None:
-            self._tally.feed(shape.site.name, self._pick(rows, where), info)
+            needed = self._tally.needs_rows(shape.site.name)
+            kept = self._pick(rows, where) if needed else rows
+            self._tally.feed(shape.site.name, kept, info)
         return counts
 
     def _pick(self, rows: torch.Tensor, where: kernels.Plan) -> torch.Tensor:
@@ -285,3 +292,19 @@ def _make_reduction(plan: SitePlan) -> kernels.Reduction:
 def _view(block: Block, dtype: torch.dtype) -> torch.Tensor:
     """Return a block's memory as a tensor of the stored type."""
     return torch.from_numpy(block.values).view(dtype)
+
+
+def is_plain(run: Run) -> bool:
+    """Say whether no recorded sample is a token that the tokenizer added.
+
+    Parameters
+    ----------
+    run : Run
+        What is recorded.
+
+    Returns
+    -------
+    answer : bool
+        Then statistics with and without such tokens are the same.
+    """
+    return not any(t["special"].any() for t in run.presentation.tables if "special" in t)

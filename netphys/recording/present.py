@@ -19,8 +19,8 @@ from netphys.recording.subject import Subject, add_tensor
 _KINDS = {
     "input_ids": ("text", "tokens"),
     "pixel_values": ("image",),
-    "input_values": ("audio",),
-    "input_features": ("audio",),
+    "input_values": ("audio", "array"),
+    "input_features": ("audio", "array"),
 }
 CONTEXT_RULE = (
     "context and text are joined by one space unless the context ends in white space; all of it is "
@@ -58,7 +58,7 @@ def present(subject: Subject, stimuli: Stimuli) -> Presentation:
             f"stimuli of kind {kind!r} do not fit {subject.name!r}, which takes "
             f"{' or '.join(fits)}. Give other stimuli, or load the subject with input_fn=."
         )
-    if subject.input_fn is None and len(find_towers(subject.model)) > 1:
+    if subject.input_fn is None and find_towers(subject.model):
         raise ValueError(
             f"{subject.name!r} sees texts and images together. Load it with input_fn=, which "
             "returns input_ids and pixel_values, or load one of its towers."

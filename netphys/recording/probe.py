@@ -59,7 +59,7 @@ def _make_up(subject: Subject) -> dict[str, torch.Tensor]:
     takes, config = subject.input_name, subject.config
     place = {"device": subject.device, "dtype": subject.dtype}
     images = {}
-    if takes == "pixel_values" or len(find_towers(subject.model)) > 1:
+    if takes == "pixel_values" or find_towers(subject.model):
         vision = getattr(config, "vision_config", config)
         size = getattr(vision, "image_size", 64)
         height, width = (size, size) if isinstance(size, int) else size

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from netphys.core.online import Statistic
+from netphys.core.online import Moments, Statistic
 from netphys.data.nwb_layout import TableSpec
 from netphys.data.online_state import Checkpoint, Task, name_table
+from netphys.recording import kernels
 from netphys.recording.online import Accumulator, BatchInfo, SiteInfo
 from netphys.recording.online.accumulator import from_numpy, to_numpy
 from netphys.recording.plan import SitePlan
@@ -28,11 +29,20 @@ class Tally:
         Where the model runs.
     checkpoint : Checkpoint, optional
         Where an interrupted run goes on.
+    fusable : bool
+        Whether every sample counts and all values are finite, so that the pass over a site may
+        keep moments.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], device: torch.device, checkpoint: Checkpoint | None = None
+        self,
+        tasks: Sequence[Task],
+        device: torch.device,
+        checkpoint: Checkpoint | None = None,
+        *,
+        fusable: bool = False,
     ):
+        self._fusable = fusable
         self.tasks = list(tasks)
         self._workers = [Accumulator(t.statistic) for t in tasks]
         if checkpoint is None:
@@ -43,11 +53,59 @@ class Tally:
         self._sequence = checkpoint.sequence if checkpoint else 0
         self.n_done = checkpoint.n_done if checkpoint else 0
         self._rows: dict[str, torch.Tensor] = {}
+        self._fused: dict[str, tuple[dict, kernels.State]] = {}
+
+    def fuse(self, site: str, reduction: kernels.Reduction) -> kernels.State | None:
+        """Let the pass over a site keep its moments itself, where it can.
+
+        Parameters
+        ----------
+        site : str
+            Name of the site.
+        reduction : Reduction
+            What the pass does, with moments and extrema.
+
+        Returns
+        -------
+        state : State or None
+            Shares memory with the statistic's state; None if nothing here can be kept that way.
+        """
+        own = [s for t, s in zip(self.tasks, self.states, strict=True) if self._fits(t, site)]
+        if not own:
+            return None
+        state, device = own[0], own[0]["mean"].device
+        made = kernels.make_state(reduction, device=device)
+        made.mean, made.m2 = state["mean"], state["m2"]
+        made.count.fill_(state["n"][0])
+        made.low.copy_(state["min"])
+        made.high.copy_(state["max"])
+        self._fused[site] = state, made
+        return made
+
+    def _fits(self, task: Task, site: str) -> bool:
+        """Whether the pass gives what a statistic asks for: no sample to leave out, no NaN."""
+        plain = task.statistic == Moments(include_special=task.statistic.include_special)
+        return plain and task.sites == (site,) and self._fusable
 
     @property
     def sites(self) -> set[str]:
-        """Sites whose values are needed."""
+        """Sites of the statistics."""
         return {name for task in self.tasks for name in task.sites}
+
+    def needs_rows(self, site: str) -> bool:
+        """Whether any statistic of a site is not kept by the pass over it.
+
+        Parameters
+        ----------
+        site : str
+            Name of the site.
+
+        Returns
+        -------
+        answer : bool
+            False: `feed` may be given any rows.
+        """
+        return sum(site in t.sites for t in self.tasks) > (site in self._fused)
 
     def feed(self, site: str, rows: torch.Tensor, batch: BatchInfo) -> None:
         """Add a batch of one site to all its statistics.
@@ -62,7 +120,10 @@ class Tally:
             Which samples these are.
         """
         for task, worker, state in zip(self.tasks, self._workers, self.states, strict=True):
-            if task.sites == (site,):
+            if site in self._fused and state is self._fused[site][0]:
+                counts = len(batch), len(batch.find_trials()) - 1, 0
+                state["seen"] += torch.tensor(counts, device=state["seen"].device)
+            elif task.sites == (site,):
                 worker.update(state, rows, batch)
             elif site in task.sites:
                 self._rows[site] = rows.clone()  # until the other site has passed
@@ -97,6 +158,10 @@ class Tally:
             With the next number.
         """
         self._sequence += 1
+        for state, kept in self._fused.values():
+            state["n"].fill_(kept.count)
+            state["min"].copy_(kept.low)
+            state["max"].copy_(kept.high)
         states = [{k: v.copy() for k, v in to_numpy(s).items()} for s in self.states]
         return Checkpoint(self._sequence, self.n_done, n_items, digest, states)
 

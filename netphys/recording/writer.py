@@ -102,7 +102,7 @@ class Writer:
         self._told = False
         self._place = {name: i for i, name in enumerate(row_bytes)}
         self._sums: dict[int, xxhash.xxh3_64] = {}  # of the batch whose rows are arriving
-        self._thread = threading.Thread(target=self._work, name="netphys-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="netphys-writer", daemon=True)
         self._thread.start()
 
     def take(self, series: str, row: int, shape: tuple[int, int], dtype: str) -> Block:
@@ -231,6 +231,14 @@ class Writer:
         if self._error is not None:
             self._told = True
             raise explain_disk_error(self._error, self._path) from self._error
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # nothing that is expected: whoever waits must not hang
+            with self._room:
+                self._error = self._error or error
+                self._room.notify_all()
 
     def _work(self) -> None:
         ready: list[tuple] = []  # finished batches, not yet committed

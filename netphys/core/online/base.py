@@ -52,11 +52,11 @@ class OnlineTable:
     axis : str
         What the rows are: "unit", "token", "position" or "condition".
     columns : dict of str to ndarray
-        All with `axis` first.
+        All with `axis` first; numbers and truth values only.
     dims : dict of str to tuple of str
         Of every column its axes.
     coords : dict of str to ndarray
-        Labels of the axes after the first that have any ("freq", "quantile", "bin").
+        Labels of the axes that have any ("condition", "freq", "quantile", "bin").
     saw : dict
         JSON-ready: numbers of samples, trials, excluded special tokens and values, and options.
     """

@@ -195,11 +195,9 @@ class Surprisal(Statistic):
 
     def _finish(self, state: Mapping[str, np.ndarray]) -> tuple[OnlineTable, ...]:
         columns = Moments().finish(state)[0].columns
-        labels = np.array(["surprisal", "entropy", "rank"], object)
+        coords = {"unit": np.array(["surprisal", "entropy", "rank"], object)}
         return (
-            self._table(
-                state, "unit", {k: ((), v) for k, v in columns.items()} | {"label": ((), labels)}
-            ),
+            self._table(state, "unit", {k: ((), v) for k, v in columns.items()}, coords=coords),
         )
 
 

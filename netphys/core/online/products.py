@@ -139,13 +139,14 @@ class ConditionRDM(Statistic):
         if len(there) > 1:
             rdm[np.ix_(there, there)] = compute_distances(mean[there], metric=self.metric)
         columns = {
-            "condition": ((), np.array(self.labels, object)),
             "n": ((), state["n"]),
             "mean": (("unit",), mean),
             "rdm": (("condition_2",), rdm),
         }
+        names = np.array(self.labels, object)
+        coords = {"condition": names, "condition_2": names}
         elsewhere = int(state["n_elsewhere"][0])
-        return (self._table(state, "condition", columns, n_elsewhere=elsewhere),)
+        return (self._table(state, "condition", columns, coords=coords, n_elsewhere=elsewhere),)
 
 
 @dataclass(frozen=True)
@@ -262,8 +263,8 @@ def compute_linear_cka(covariance: np.ndarray, other: np.ndarray, cross: np.ndar
     Examples
     --------
     >>> import numpy as np
-    >>> compute_linear_cka(np.eye(2), 4 * np.eye(2), 2 * np.eye(2))
-    1.0
+    >>> compute_linear_cka(np.array([[1.0]]), np.array([[4.0]]), np.array([[1.0]]))
+    0.25
     """
     scale = np.linalg.norm(covariance) * np.linalg.norm(other)
     return float((cross**2).sum() / scale) if scale > 0 else float("nan")

@@ -12,11 +12,14 @@ from netphys.recording.kernels.contract import (
 )
 from netphys.recording.kernels.cpu import Workspace
 from netphys.recording.kernels.plan import Plan, make_plan
+from netphys.recording.kernels.ring import DeviceRing, Received
 from netphys.recording.kernels.run import run
 
 __all__ = [
+    "DeviceRing",
     "Outputs",
     "Plan",
+    "Received",
     "Reduction",
     "State",
     "Workspace",

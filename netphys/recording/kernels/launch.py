@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 import triton
 
-from netphys.recording.kernels import fused, products
+from netphys.recording.kernels import _fused, _products
 from netphys.recording.kernels.contract import Outputs, Reduction, State
 from netphys.recording.kernels.plan import Plan
 from netphys.recording.kernels.top import sort_keys
 
 ROWS = 128  # of a block: its moments then cost 3% of the traffic of bfloat16 values
-BYTES = 64  # of a block: 512 units, 8 per thread
+BYTES = 64  # of a block: 512 units, 4 per thread
+OPTIONS = {"enable_fp_fusion": True}  # said, as its default changes between versions
 WIDEST = 32768  # units of a row that one program holds in registers
 
 
@@ -164,14 +165,14 @@ class Launch:
         self.ring = outputs.cursor is not None
         self.cursor = outputs.cursor if self.ring else state.count
         self.n_slots = len(outputs.nonfinite) if self.ring else 1
-        self.warps = max(1, min(8, n_bytes // 32))
+        self.warps = max(1, min(8, n_bytes // 16))
         self.moments = self._make_parts(reduction.moments)
         self.extrema = self._make_parts(reduction.extrema)
 
-    def _make_parts(self, wanted: bool) -> torch.Tensor:
+    def _make_parts(self, wanted: bool, n: int = 2) -> torch.Tensor:
         if not wanted:
             return self.x
-        shape = (self.n_blocks, 2, self.r.n_units)
+        shape = (self.n_blocks, n, self.r.n_units)
         return torch.empty(shape, dtype=torch.float32, device=self.x.device)
 
     def _or_x(self, value: torch.Tensor | None) -> torch.Tensor:
@@ -194,13 +195,12 @@ class Launch:
         forms = r.forms(name) if name else ()
         pools = {form: out.pooled[name, form] for form in forms}
         tables = moved.segments[name] if name else {}
-        heads = self._make_parts(bool(forms))
-        tails = self._make_parts(bool(forms))
+        edges = self._make_parts(bool(forms), 4)
         counts = self.counts[r.segment_sets.index(name) if name else 0]
         low, high, n_bins = r.histogram or (0.0, 1.0, 1)
         pool_slot = self._slot(next(iter(pools.values()), None))
         flags = {form.upper(): form in forms for form in ("mean", "max", "last", "sum")}
-        fused.reduce_rows[self.grid](
+        _fused.reduce_rows[self.grid](
             self.x,
             self.x.stride(0),
             moved.rows,
@@ -215,8 +215,7 @@ class Launch:
             self.moments,
             self.extrema,
             self._or_x(self.state.histogram),
-            heads,
-            tails,
+            edges,
             counts,
             self.cursor,
             self.n_slots,
@@ -242,19 +241,19 @@ class Launch:
             ROWS=self.rows,
             BYTES=self.bytes,
             num_warps=self.warps,
+            **OPTIONS,
             **flags,
         )
         if flags["MEAN"] or flags["MAX"] or flags["SUM"]:
-            self._join(pools, tables, heads, tails, counts, pool_slot, flags)
+            self._join(pools, tables, edges, counts, pool_slot, flags)
 
-    def _join(self, pools, tables, heads, tails, counts, pool_slot, flags) -> None:
-        fused.join_segments[self.grid](
+    def _join(self, pools, tables, edges, counts, pool_slot, flags) -> None:
+        _fused.join_segments[self.grid](
             tables["ids"],
             tables["ends"],
             tables["begins"],
             tables["scale"],
-            heads,
-            tails,
+            edges,
             *(pools.get(form, self.x) for form in ("mean", "max", "sum")),
             counts,
             self.cursor,
@@ -268,6 +267,7 @@ class Launch:
             ROWS=self.rows,
             BYTES=self.bytes,
             num_warps=self.warps,
+            **OPTIONS,
         )
 
     def merge(self) -> None:
@@ -276,7 +276,7 @@ class Launch:
         if not (r.moments or r.extrema):
             return
         n_units = 32
-        fused.merge_blocks[(triton.cdiv(r.n_units, n_units),)](
+        _fused.merge_blocks[(triton.cdiv(r.n_units, n_units),)](
             self.x,
             self.x.stride(0),
             self.moved.rows,
@@ -298,6 +298,7 @@ class Launch:
             ROWS=self.rows,
             BLOCKS=min(64, triton.next_power_of_2(self.n_blocks)),
             UNITS=n_units,
+            **OPTIONS,
         )
 
     def find_top(self) -> None:
@@ -309,7 +310,7 @@ class Launch:
             self._find_top_of_many()
             return
         width = triton.next_power_of_2(r.n_units)
-        products.find_largest[(self.plan.n_kept,)](
+        _products.find_largest[(self.plan.n_kept,)](
             self.x,
             self.x.stride(0),
             self.moved.rows,
@@ -328,6 +329,7 @@ class Launch:
             RING=self.ring,
             UNITS=width,
             num_warps=max(1, min(16, width // 1024)),
+            **OPTIONS,
         )
 
     def _find_top_of_many(self) -> None:
@@ -369,7 +371,7 @@ class Launch:
 
     def _add_product(self, a, a_units, n_a, out, *, wide) -> None:
         r = self.r
-        products.add_products[(triton.cdiv(n_a, 32), triton.cdiv(r.n_units, 32))](
+        _products.add_products[(triton.cdiv(n_a, 32), triton.cdiv(r.n_units, 32))](
             a,
             a.stride(0),
             self._or_x(a_units),
@@ -389,6 +391,7 @@ class Launch:
             ROWS=32,
             A=32,
             B=32,
+            **OPTIONS,
         )
 
     def fill_empty(self) -> None:
@@ -396,7 +399,7 @@ class Launch:
         for (name, form), target in self.out.pooled.items():
             empty = self.moved.segments[name]["empty"]
             if len(empty):
-                fused.fill_empty[(len(empty), triton.cdiv(self.r.n_units, 512))](
+                _fused.fill_empty[(len(empty), triton.cdiv(self.r.n_units, 512))](
                     target,
                     empty,
                     0.0 if form == "sum" else float("nan"),
@@ -406,12 +409,13 @@ class Launch:
                     self.r.n_units,
                     RING=self.ring,
                     UNITS=512,
+                    **OPTIONS,
                 )
 
     def finish(self) -> None:
         """Add up what was counted and move the cursor on."""
         counts = self.counts.movedim(1, 0).reshape(3, -1).contiguous()
-        fused.finish_call[(1,)](
+        _fused.finish_call[(1,)](
             counts,
             counts.shape[1],
             self.out.nonfinite,
@@ -423,4 +427,5 @@ class Launch:
             self.plan.n_kept,
             RING=self.ring,
             BLOCK=1024,
+            **OPTIONS,
         )

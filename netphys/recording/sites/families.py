@@ -5,9 +5,9 @@ The kinds are the same variable everywhere:
 =========  =========================================================================================
 embed      what enters the first block (position and scaling included where the model adds them)
 resid      what a block hands to the next one; after its normalisation where that is the block's
-           last step (BERT, wav2vec2 base, HuBERT base, OPT-350m)
+           last step (BERT and its like, wav2vec2 base, OPT-350m)
 attn_out   output of attention's output projection: before the residual sum, before any
-           normalisation of it (Gemma 2 and 3)
+           normalisation of it (Gemma 2 and 3, OLMo 2)
 head       values of all heads, side by side: the input of that projection
 pattern    attention weights (head, query, key) of the eager attention
 mlp        neurons: the input of the MLP's last projection; of layers without experts only
@@ -19,9 +19,12 @@ logits     what the model returns as logits
 =========  =========================================================================================
 
 Where all of it is added up, a block's resid is its input + attn_out + mlp_out: GPT-2, Llama,
-Mistral, Qwen, Gemma 1, GPT-NeoX, OPT, ViT, CLIP, Whisper, Mixtral and the other mixtures of
-experts, wav2vec2 and HuBERT with stable layer norm. Gemma 2 and 3 normalise attn_out and mlp_out
-before they are added. A Mamba block has neither attention nor MLP: only embed, resid and logits.
+Mistral, Qwen, Gemma 1, Phi-3, GPT-NeoX, OPT, ViT, DeiT, CLIP, Whisper, Mixtral and the other
+mixtures of experts, wav2vec2 and its like with stable layer norm. Gemma 2 and 3 and OLMo 2
+normalise attn_out and mlp_out before they are added; BERT and its like, DistilBERT, wav2vec2 base
+and OPT-350m normalise the sum. A Mamba block has neither attention nor MLP: only embed, resid and
+logits. DeBERTa keeps its pattern to itself. ALBERT runs one block again and again and has no site
+per layer.
 """
 
 from __future__ import annotations
@@ -102,7 +105,17 @@ _BERT: Places = {
     "pattern": "encoder.layer.{}.attention.self@pattern",
     "mlp": "encoder.layer.{}.output.dense@in",
     "mlp_out": "encoder.layer.{}.output.dense",
-    "logits": "cls",
+    "logits": ("cls", "lm_head", "generator_lm_head", "classifier"),
+}
+_DISTILBERT: Places = {
+    "embed": "transformer.layer.0@in",
+    "resid": "transformer.layer.{}",
+    "attn_out": "transformer.layer.{}.attention",
+    "head": "transformer.layer.{}.attention.out_lin@in",
+    "pattern": "transformer.layer.{}.attention@pattern",
+    "mlp": "transformer.layer.{}.ffn.lin2@in",
+    "mlp_out": "transformer.layer.{}.ffn.lin2",
+    "logits": ("vocab_projector", "classifier"),
 }
 _T5: Places = {
     "embed": "encoder.block.0@in",
@@ -171,15 +184,24 @@ FAMILIES: dict[str, Places] = {
     "gemma": _LLAMA,
     "gemma2": _LLAMA,
     "gemma3_text": _LLAMA,
+    "phi3": _LLAMA,
+    "olmo2": _LLAMA,
     "mixtral": _MOE,
     "qwen2_moe": _MOE,
     "qwen3_moe": _MOE,
+    "olmoe": _MOE,
     "gpt_neox": _NEOX,
     "opt": _OPT,
     "mamba": _MAMBA,
     "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "electra": _BERT,
+    "deberta-v2": {k: v for k, v in _BERT.items() if k != "pattern"},  # which it keeps to itself
+    "distilbert": _DISTILBERT,
     "t5": _T5,
     "vit": _VIT,
+    "deit": _VIT,
     "clip": _CLIP,
     "clip_text_model": _CLIP,
     "clip_vision_model": _CLIP,

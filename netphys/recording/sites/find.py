@@ -113,7 +113,8 @@ def find_towers(model: torch.nn.Module) -> dict[str, str]:
     """
     kind = getattr(getattr(model, "config", None), "model_type", None)
     there = dict(model.named_children())
-    return {name: axes for name, axes in TOWERS.get(kind, {}).items() if name in there}
+    towers = {name: axes for name, axes in TOWERS.get(kind, {}).items() if name in there}
+    return towers if len(towers) > 1 else {}
 
 
 def _find_kind(

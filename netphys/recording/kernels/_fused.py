@@ -1,8 +1,9 @@
 """The Triton kernels of one pass: rows are read once, a block of units and rows per program.
 
-Vectors of units have the shape (bytes, 8), so that eight neighbours lie in one thread: their raster
-bits are added up without leaving it. Rows of a block are taken one after the other, the next two on
-their way; a segment that crosses blocks leaves its part in `head` or `tail`, and `join` adds up.
+Vectors of units have the shape (bytes, 8), so that neighbours lie in one thread or two: their
+raster bits are added up without leaving the warp. Rows of a block are taken one after the other,
+the next three on their way; a segment that crosses blocks leaves its parts in `edges`, and
+`join_segments` adds them up.
 """
 
 from __future__ import annotations
@@ -24,11 +25,34 @@ def both(mask, flag):
 
 
 @triton.jit
-def count_infinite(wide, stored, mask):
-    """Return how many finite values became infinite in the stored type."""
-    back = stored.to(tl.float32)
-    lost = (tl.abs(wide) < float("inf")) & (tl.abs(back) == float("inf")) & mask
-    return tl.sum(tl.sum(lost.to(tl.int32), axis=1), axis=0)
+def put(base, offset, wide, mask):
+    """Store values in the type of the memory; return 1 where a finite one became infinite."""
+    stored = wide.to(base.dtype.element_ty)
+    tl.store(base + offset, stored, mask=mask)
+    if base.dtype.element_ty == tl.float32:
+        lost = tl.zeros_like(wide).to(tl.int32)
+    else:
+        back = stored.to(tl.float32)
+        lost = (tl.abs(wide) < float("inf")) & (tl.abs(back) == float("inf")) & mask
+        lost = lost.to(tl.int32)
+    return lost
+
+
+@triton.jit
+def count_bins(histogram, value, unit, valid, low, bin_scale, n_bins):
+    """Add values to the histogram of their unit."""
+    place = tl.floor((value - low) * bin_scale) + 1.0
+    place = tl.minimum(tl.maximum(place, 0.0), tl.cast(n_bins + 1, tl.float32))
+    known = valid & (value == value)
+    at = tl.cast(unit, tl.int64) * (n_bins + 2) + tl.where(known, place, 0.0).to(tl.int32)
+    one = tl.zeros_like(unit).to(tl.int64) + 1
+    tl.atomic_add(histogram + at, one, mask=known)
+
+
+@triton.jit
+def add_up(tally):
+    """Return the sum of all elements."""
+    return tl.sum(tl.sum(tally, axis=1), axis=0)
 
 
 @triton.jit
@@ -41,6 +65,19 @@ def take_row(x, stride, rows, i, n_kept, source, valid, ALL_ROWS: tl.constexpr):
         row = tl.load(rows + i, mask=inside, other=0)
     at = x + tl.cast(row, tl.int64) * stride
     return tl.load(at + source, mask=both(valid, inside), other=0)
+
+
+@triton.jit
+def store_two(at, distance, one, two, mask):
+    """Store two results a distance apart."""
+    tl.store(at, one, mask=mask)
+    tl.store(at + distance, two, mask=mask)
+
+
+@triton.jit
+def grid_size():
+    """Return the number of programs."""
+    return tl.num_programs(0) * tl.num_programs(1)
 
 
 @triton.jit
@@ -62,8 +99,7 @@ def reduce_rows(
     moments,
     extrema,
     histogram,
-    heads,
-    tails,
+    edges,
     counts,
     cursor,
     n_slots,
@@ -94,6 +130,7 @@ def reduce_rows(
     BYTES: tl.constexpr,
 ):
     """Do everything that needs each value once."""
+    POOL: tl.constexpr = MEAN or MAX or LAST or SUM
     block, column = tl.program_id(0), tl.program_id(1)
     byte = column * BYTES + tl.arange(0, BYTES)
     bit = tl.arange(0, 8)[None, :]
@@ -106,74 +143,53 @@ def reduce_rows(
     zero = tl.zeros([BYTES, 8], tl.float32)
     added, largest, centre, squares = zero, zero, zero, zero
     lowest, highest = zero + float("inf"), zero - float("inf")
-    n_odd, n_over = tl.cast(0, tl.int32), tl.cast(0, tl.int32)
+    n_odd, n_over = zero.to(tl.int32), zero.to(tl.int32)  # per place, added up at the end
     first = block * ROWS
     stop = tl.minimum(first + ROWS, n_kept)
-    n_programs = tl.num_programs(0) * tl.num_programs(1)
-    if MEAN or MAX or LAST or SUM:
+    if POOL:
         opened = tl.load(ids + first + 1)
         crosses = (tl.load(ids + first) == opened) & (opened >= 0)
     now = take_row(x, stride, rows, first, n_kept, source, valid, ALL_ROWS)
     soon = take_row(x, stride, rows, first + 1, n_kept, source, valid, ALL_ROWS)
-    if MOMENTS:
-        origin = now.to(tl.float32)
+    later = take_row(x, stride, rows, first + 2, n_kept, source, valid, ALL_ROWS)
+    origin = now.to(tl.float32)
     for i in range(first, stop):
-        later = take_row(x, stride, rows, i + 2, n_kept, source, valid, ALL_ROWS)
+        latest = take_row(x, stride, rows, i + 3, n_kept, source, valid, ALL_ROWS)
         value = now.to(tl.float32)
         to = tl.cast(tl.load(out_rows + i) if SCATTER else i, tl.int64)
         if COUNT:
-            odd = (tl.abs(value) < float("inf")) == 0
-            n_odd += tl.sum(tl.sum((odd & valid).to(tl.int32), axis=1), axis=0)
+            n_odd += (((tl.abs(value) < float("inf")) == 0) & valid).to(tl.int32)
         if STORE:
-            stored = now.to(samples.dtype.element_ty)
-            tl.store(samples + slot * samples_slot + to * n_units + unit, stored, mask=valid)
-            if samples.dtype.element_ty != tl.float32:
-                n_over += count_infinite(value, stored, valid)
+            n_over += put(samples, slot * samples_slot + to * n_units + unit, value, valid)
         if RASTER:
             bits = tl.sum((value > limit).to(tl.int32) << bit, axis=1).to(tl.uint8)
-            at = raster + slot * raster_slot + to * n_bytes + byte
-            tl.store(at, bits, mask=byte < n_bytes)
-        if MEAN or MAX or LAST or SUM:
+            at = slot * raster_slot + to * n_bytes + byte
+            tl.store(raster + at, bits, mask=byte < n_bytes)
+        if POOL:
             word = tl.load(ids + i + 1)
             starts = (first == i) | (tl.load(ids + i) != word)
             goes_on = tl.load(ids + i + 2) == word
-            inside = word >= 0
-            closes = inside & ((goes_on == 0) | (stop - 1 == i))
+            closes = (word >= 0) & ((goes_on == 0) | (stop - 1 == i))
             early = crosses & (word == opened)
-            away = closes & (early == 0) & goes_on
-            whole = closes & (early == 0) & (goes_on == 0)
             there = slot * pool_slot + tl.cast(word, tl.int64) * n_units + unit
-            part = tl.cast(block, tl.int64) * 2 * n_units + unit
-            if MEAN or SUM:
-                added = tl.where(starts, value, added + value)
-                tl.store(heads + part, added, mask=both(valid, closes & early))
-                tl.store(tails + part, added, mask=both(valid, away))
-            if MAX:
-                largest = tl.where(starts, value, keep_larger(largest, value))
-                tl.store(heads + part + n_units, largest, mask=both(valid, closes & early))
-                tl.store(tails + part + n_units, largest, mask=both(valid, away))
-            if MEAN:
-                share = tl.load(scale + word, mask=inside, other=0.0)
-                stored = (added * share).to(mean.dtype.element_ty)
-                tl.store(mean + there, stored, mask=both(valid, whole))
-                if mean.dtype.element_ty != tl.float32:
-                    n_over += count_infinite(added * share, stored, both(valid, whole))
-            if SUM:
-                stored = added.to(total.dtype.element_ty)
-                tl.store(total + there, stored, mask=both(valid, whole))
-                if total.dtype.element_ty != tl.float32:
-                    n_over += count_infinite(added, stored, both(valid, whole))
-            if MAX:
-                stored = largest.to(most.dtype.element_ty)
-                tl.store(most + there, stored, mask=both(valid, whole))
-                if most.dtype.element_ty != tl.float32:
-                    n_over += count_infinite(largest, stored, both(valid, whole))
             if LAST:
-                stored = value.to(last.dtype.element_ty)
-                ends = both(valid, inside & (goes_on == 0))
-                tl.store(last + there, stored, mask=ends)
-                if last.dtype.element_ty != tl.float32:
-                    n_over += count_infinite(value, stored, ends)
+                n_over += put(last, there, value, both(valid, closes & (goes_on == 0)))
+            added = tl.where(starts, value, added + value)
+            largest = tl.where(starts, value, keep_larger(largest, value))
+            if closes & (early | goes_on):  # a part: 0 came from before, 1 goes on
+                side = tl.cast(block, tl.int64) * 4 + tl.where(early, 0, 2)
+                if MEAN or SUM:
+                    tl.store(edges + side * n_units + unit, added, mask=valid)
+                if MAX:
+                    tl.store(edges + (side + 1) * n_units + unit, largest, mask=valid)
+            whole = both(valid, closes & (early == 0) & (goes_on == 0))
+            if MEAN:
+                share = tl.load(scale + word, mask=word >= 0, other=0.0)
+                n_over += put(mean, there, added * share, whole)
+            if SUM:
+                n_over += put(total, there, added, whole)
+            if MAX:
+                n_over += put(most, there, largest, whole)
         if MOMENTS:  # Welford about the first row of the block, which the merge adds back
             off = value - origin - centre
             centre += off / tl.cast(i - first + 1, tl.float32)
@@ -182,23 +198,15 @@ def reduce_rows(
             lowest = tl.where((value < lowest) | (value != value), value, lowest)
             highest = keep_larger(highest, value)
         if HISTOGRAM:
-            place = tl.floor((value - low) * bin_scale) + 1.0
-            place = tl.minimum(tl.maximum(place, 0.0), tl.cast(n_bins + 1, tl.float32))
-            known = valid & (value == value)
-            at = tl.cast(unit, tl.int64) * (n_bins + 2) + tl.where(known, place, 0.0).to(tl.int32)
-            tl.atomic_add(histogram + at, tl.full([BYTES, 8], 1, tl.int64), mask=known)
-        now = soon
-        soon = later
+            count_bins(histogram, value, unit, valid, low, bin_scale, n_bins)
+        now, soon, later = soon, later, latest
     part = tl.cast(block, tl.int64) * 2 * n_units + unit
     if MOMENTS:
-        tl.store(moments + part, centre, mask=valid)
-        tl.store(moments + part + n_units, squares, mask=valid)
+        store_two(moments + part, n_units, centre, squares, valid)
     if EXTREMA:
-        tl.store(extrema + part, lowest, mask=valid)
-        tl.store(extrema + part + n_units, highest, mask=valid)
+        store_two(extrema + part, n_units, lowest, highest, valid)
     program = block * tl.num_programs(1) + column
-    tl.store(counts + program, n_odd)
-    tl.store(counts + n_programs + program, n_over)
+    store_two(counts + program, grid_size(), add_up(n_odd), add_up(n_over), None)
 
 
 @triton.jit
@@ -207,8 +215,7 @@ def join_segments(
     ends,
     begins,
     scale,
-    heads,
-    tails,
+    edges,
     mean,
     most,
     total,
@@ -231,38 +238,30 @@ def join_segments(
     first = block * ROWS
     word = tl.load(ids + first + 1)
     crosses = (tl.load(ids + first) == word) & (word >= 0)
-    n_over = tl.cast(0, tl.int32)
+    n_over = tl.zeros([BYTES, 8], tl.int32)
     if crosses:
         crosses = tl.load(ends + word) <= first + ROWS
     if crosses:
         slot = tl.load(cursor) % n_slots if RING else tl.cast(0, tl.int64)
         there = slot * pool_slot + tl.cast(word, tl.int64) * n_units + unit
         start = tl.load(begins + word) // ROWS
-        part = tl.cast(start, tl.int64) * 2 * n_units + unit
+        part = edges + (tl.cast(start, tl.int64) * 4 + 2) * n_units + unit
         if MEAN or SUM:
-            added = tl.load(tails + part, mask=valid, other=0.0)
+            added = tl.load(part, mask=valid, other=0.0)
             for j in range(start + 1, block + 1):
-                at = heads + tl.cast(j, tl.int64) * 2 * n_units + unit
+                at = edges + tl.cast(j, tl.int64) * 4 * n_units + unit
                 added += tl.load(at, mask=valid, other=0.0)
             if MEAN:
-                value = added * tl.load(scale + word)
-                stored = value.to(mean.dtype.element_ty)
-                tl.store(mean + there, stored, mask=valid)
-                n_over += count_infinite(value, stored, valid)
+                n_over += put(mean, there, added * tl.load(scale + word), valid)
             if SUM:
-                stored = added.to(total.dtype.element_ty)
-                tl.store(total + there, stored, mask=valid)
-                n_over += count_infinite(added, stored, valid)
+                n_over += put(total, there, added, valid)
         if MAX:
-            largest = tl.load(tails + part + n_units, mask=valid, other=0.0)
+            largest = tl.load(part + n_units, mask=valid, other=0.0)
             for j in range(start + 1, block + 1):
-                at = heads + (tl.cast(j, tl.int64) * 2 + 1) * n_units + unit
+                at = edges + (tl.cast(j, tl.int64) * 4 + 1) * n_units + unit
                 largest = keep_larger(largest, tl.load(at, mask=valid, other=0.0))
-            stored = largest.to(most.dtype.element_ty)
-            tl.store(most + there, stored, mask=valid)
-            n_over += count_infinite(largest, stored, valid)
-    n_programs = tl.num_programs(0) * tl.num_programs(1)
-    tl.store(counts + 2 * n_programs + block * tl.num_programs(1) + column, n_over)
+            n_over += put(most, there, largest, valid)
+    tl.store(counts + 2 * grid_size() + block * tl.num_programs(1) + column, add_up(n_over))
 
 
 @triton.jit
