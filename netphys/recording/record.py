@@ -29,13 +29,17 @@ from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import hold_still
 from netphys.recording.compiled import check_not_compiled
 from netphys.recording.forms import make_forms
+from netphys.recording.generate import check_variability, make_generation
 from netphys.recording.loop import record_batches
 from netphys.recording.memory import DEFAULT_MEMORY, check_memory
 from netphys.recording.online import make_accumulators
 from netphys.recording.prepare import prepare
+from netphys.recording.present import present
+from netphys.recording.prompts import present_sampled
 from netphys.recording.provenance import check_same
 from netphys.recording.sites import select_sites
 from netphys.recording.subject import Subject
+from netphys.recording.tokens import find_log
 from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
 
 
@@ -56,6 +60,7 @@ def record(
     commit_batches: int | None = None,
     compile: bool | Mapping[str, object] = False,
     online: Sequence[str | Statistic | Mapping] | str | Statistic = (),
+    generate: Mapping[str, object] | None = None,
     nonfinite: str = "raise",
     resume: bool = False,
     overwrite: bool = False,
@@ -108,6 +113,10 @@ def record(
     online : sequence of str or Statistic
         Statistics to keep of every site while samples go by ("moments", "sparsity", ...; see
         `netphys.core.online`); with ``store=None`` no activation is stored.
+    generate : dict, optional
+        Let the subject go on from every prompt and record it meanwhile: "max_new_tokens" (needed),
+        "greedy", "temperature", "top_k", "top_p", "eos" (tokens that end a trial) and "seed"; see
+        `netphys.recording.generate.Generation`. Samples then have a `phase`, trials their text.
     nonfinite : str
         "raise": stop at a NaN or infinite activation; "keep": store and count them.
     resume : bool
@@ -164,6 +173,8 @@ def record(
         raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")
     check_type("compile", compile, (bool, Mapping), "True, False, or options of torch.compile")
     check_not_compiled(subject.model)
+    generation = make_generation(generate)
+    check_variability(stimuli.table, generation, compile)
     path = Path(path).expanduser()
     _check_target(path, resume, overwrite)
     chosen = select_sites(subject.model, sites)
@@ -177,7 +188,19 @@ def record(
             "forms": forms.to_dict(),
             "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
-        run = prepare(subject, stimuli, chosen, forms, statistics, options, protocol)
+        if generation is None:
+            presentation = present(subject, stimuli)
+        else:
+            presentation = present_sampled(
+                subject,
+                stimuli,
+                generation,
+                path,
+                batch_size=batch_size,
+                resume=resume,
+                progress=progress,
+            )
+        run = prepare(subject, stimuli, presentation, chosen, forms, statistics, options, protocol)
         writing = {
             "max_pending": check_memory(run, max_memory),
             "commit_seconds": commit_seconds,
@@ -190,6 +213,7 @@ def record(
                 layout, done, checkpoint = _open_file(path, run.spec, resume, overwrite)
             except OSError as error:
                 raise explain_disk_error(error, path) from error
+            find_log(path).unlink(missing_ok=True)  # the tokens are in the file now
             if not all(done):
                 record_batches(run, path, layout, done, checkpoint, writing, progress)
     return open_session(path)
