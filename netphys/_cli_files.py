@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 
@@ -80,3 +81,8 @@ def _pack(args: argparse.Namespace) -> int:
     )
     print(f"Output: {session.path.resolve()}")
     return 0
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for all that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"

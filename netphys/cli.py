@@ -292,8 +292,9 @@ def _record(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         progress=not args.quiet,
     )
-    print(session.summary())
-    print(f"\nOutput: {session.path.resolve()}")
+    if _cli_files.is_first_rank():
+        print(session.summary())
+        print(f"\nOutput: {session.path.resolve()}")
     return 0
 
 

@@ -102,6 +102,8 @@ def prepare(
     online: Sequence[Statistic],
     options: Mapping,
     protocol: Mapping | None,
+    *,
+    n_ranks: int = 1,
 ) -> Run:
     """Plan the batches, probe the sites, and describe the file.
 
@@ -119,6 +121,8 @@ def prepare(
         batch_size, nonfinite, eager, and what else the provenance keeps.
     protocol : dict or None
         Resolved protocol.
+    n_ranks : int
+        Number of processes that record into the file.
 
     Returns
     -------
@@ -140,11 +144,11 @@ def prepare(
     clocks = make_clocks(presentation, plan, forms, planned)
     labels, codes = _number_labels(stimuli)
     tasks = plan_tasks([s.resolve(labels) for s in online], planned)
-    options = {**options, "online": [t.to_dict() for t in tasks]}
+    options = {**options, "online": [t.to_dict() for t in tasks], "ranks": n_ranks}
     provenance = make_provenance(
         subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
     )
-    spec = _make_spec(subject, stimuli, plan, planned, clocks, tasks, provenance)
+    spec = _make_spec(subject, stimuli, plan, planned, clocks, tasks, provenance, n_ranks)
     return Run(
         subject,
         presentation,
@@ -206,6 +210,7 @@ def _make_spec(
     clocks: Clocks,
     tasks: list[Task],
     provenance: dict,
+    n_ranks: int,
 ) -> SessionSpec:
     columns = stimuli.table.iloc[clocks.trials["stimulus_index"]].reset_index(drop=True)
     trials = pd.concat([clocks.trials, columns], axis=1)
@@ -223,7 +228,7 @@ def _make_spec(
         subject_description=f"{provenance['subject']['class']}, init {subject.init}",
         descriptions=_DESCRIPTIONS,
         tables=plan_tables(tasks),
-        state=(SLOTS, compute_slot_bytes(tasks)) if tasks else (0, 0),
+        state=(SLOTS * n_ranks, compute_slot_bytes(tasks)) if tasks else (0, 0),
         units={p.shape.site.name: p.units_table for p in sites if not p.series},
     )
 

@@ -79,6 +79,7 @@ def make_provenance(
         **options["forms"],
         "compile": options["compile"],
         "online": options["online"],
+        "ranks": options["ranks"],
         "plan": {
             "batch_size": options["batch_size"],
             "n_batches": len(plan),
@@ -121,14 +122,22 @@ def check_same(session: Session, spec: SessionSpec) -> None:
     """
     old, new = _strip_names(session.provenance), _strip_names(spec.provenance)
     loose = ("created", "identifier", "protocol")
+    if session.complete or not spec.tables:  # the states of online statistics belong to ranks
+        loose += ("ranks",)
     if session.complete:  # nothing will be recorded: only what the values are must agree
         loose += ("versions", "threads", "machine", "layout")
     for key in new:
-        was, now = old.get(key), new[key]
+        was, now = old.get(key, 1 if key == "ranks" else None), new[key]
         if key not in loose and was != now:
             if isinstance(was, Mapping) and isinstance(now, Mapping):
                 part = next(k for k in {**now, **was} if was.get(k) != now.get(k))
                 key, was, now = f"{key}.{part}", was.get(part), now.get(part)
+            if key == "ranks":
+                raise ValueError(
+                    f"path={str(session.path)!r} cannot be resumed: {was} ranks keep its online "
+                    f"statistics, now there are {now}. Start {was} (torchrun --nproc-per-node "
+                    f"{was}), record to another path, or replace it with overwrite=True."
+                )
             raise ValueError(
                 f"path={str(session.path)!r} cannot be resumed: {key} was {_short(was)} and is now "
                 f"{_short(now)}. Record to another path, or replace it with overwrite=True."

@@ -15,6 +15,7 @@ from netphys._check import check_option, check_positive, check_type
 from netphys._options import NONFINITE
 from netphys.core.online import Statistic
 from netphys.data._files import FileLock, sync_folder
+from netphys.data._session_online import read_checkpoints
 from netphys.data.nwb_header import is_session
 from netphys.data.nwb_layout import (
     FileLayout,
@@ -34,6 +35,7 @@ from netphys.recording.memory import DEFAULT_MEMORY, check_memory
 from netphys.recording.online import make_accumulators
 from netphys.recording.prepare import prepare
 from netphys.recording.provenance import check_same
+from netphys.recording.ranks import Ranks, join_ranks
 from netphys.recording.sites import select_sites
 from netphys.recording.subject import Subject
 from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
@@ -165,10 +167,11 @@ def record(
     check_type("compile", compile, (bool, Mapping), "True, False, or options of torch.compile")
     check_not_compiled(subject.model)
     path = Path(path).expanduser()
-    _check_target(path, resume, overwrite)
     chosen = select_sites(subject.model, sites)
     eager = any(s.side == "pattern" for s in chosen)
-    with hold_still(subject.model, eager=eager):
+    with join_ranks() as ranks, hold_still(subject.model, eager=eager):
+        if ranks.is_first:
+            _check_target(path, resume, overwrite)
         options = {
             "dtype": forms.dtype,
             "batch_size": batch_size,
@@ -177,21 +180,21 @@ def record(
             "forms": forms.to_dict(),
             "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
-        run = prepare(subject, stimuli, chosen, forms, statistics, options, protocol)
+        run = prepare(
+            subject, stimuli, chosen, forms, statistics, options, protocol, n_ranks=ranks.size
+        )
         writing = {
             "max_pending": check_memory(run, max_memory),
             "commit_seconds": commit_seconds,
             "commit_batches": commit_batches,
         }
-        with contextlib.ExitStack() as stack:
-            try:  # what the disk says is explained; what the model or the stimuli raise is not ours
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(path))
-                layout, done, checkpoint = _open_file(path, run.spec, resume, overwrite)
-            except OSError as error:
-                raise explain_disk_error(error, path) from error
-            if not all(done):
-                record_batches(run, path, layout, done, checkpoint, writing, progress)
+        try:  # what the disk says is explained; what the model or the stimuli raise is not ours
+            layout, done, checkpoint = _open_together(path, run.spec, ranks, resume, overwrite)
+        except OSError as error:
+            raise explain_disk_error(error, path) from error
+        if not all(done):
+            record_batches(run, path, layout, done, checkpoint, writing, progress, ranks)
+        ranks.wait("end")
     return open_session(path)
 
 
@@ -210,17 +213,31 @@ def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
+def _open_together(
+    path: Path, spec: SessionSpec, ranks: Ranks, resume: bool, overwrite: bool
+) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
+    """Make or open the file in the first rank, then open it in the others."""
+    if ranks.is_first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = ranks.kept.enter_context(FileLock(path))
+        found = _open_file(path, spec, resume, overwrite)
+        if ranks.size > 1:
+            lock.share()
+    ranks.wait("made")
+    if not ranks.is_first:
+        ranks.kept.enter_context(FileLock(path, shared=True))
+        found = _open_again(path, spec, ranks.rank)
+    ranks.wait("opened")  # nobody commits before all have read which batches are done
+    return found
+
+
 def _open_file(
     path: Path, spec: SessionSpec, resume: bool, overwrite: bool
 ) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
     """Make the file, or find out what an unfinished one still lacks."""
     _check_target(path, resume, overwrite)  # again, now that nobody else can write
     if resume and path.exists():
-        session = open_session(path)
-        check_same(session, spec)
-        if session.complete:  # whatever its layout: nothing will be written
-            return FileLayout({}, -1, -1, -1), session.commits, None
-        return load_layout(path), session.commits, session.load_checkpoint()
+        return _open_again(path, spec, 0)
     need, free = compute_data_bytes(spec), shutil.disk_usage(path.parent).free
     if need > free:
         raise OSError(
@@ -241,3 +258,15 @@ def _open_file(
             raise OSError(errno.ENOSPC, "No space left on device") from error
         raise
     return layout, np.zeros(spec.n_batches, bool), None
+
+
+def _open_again(
+    path: Path, spec: SessionSpec, rank: int
+) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
+    """Find out what a file lacks that was made in just this way, now or before."""
+    session = open_session(path)
+    check_same(session, spec)
+    if session.complete:  # whatever its layout: nothing will be written
+        return FileLayout({}, -1, -1, -1), session.commits, None
+    states = read_checkpoints(path, session.provenance)
+    return load_layout(path), session.commits, states[rank] if states else None

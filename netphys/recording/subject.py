@@ -23,6 +23,7 @@ from netphys.recording.builtin import (
     list_builtins,
     make_weight_free,
 )
+from netphys.recording.ranks import get_local_rank
 from netphys.recording.sites import find_sites
 from netphys.recording.twins import make_random, make_shuffled, run_seeded
 
@@ -250,7 +251,8 @@ def load_subject(
     dtype : str, optional
         "float32", "float16" or "bfloat16"; as stored if left out.
     device : str
-        Where to run, such as "cpu" or "cuda".
+        Where to run, such as "cpu" or "cuda"; of several processes that torchrun started on a
+        machine, each takes the card of its number with "cuda".
     input_fn : callable, optional
         For a module of your own: takes a list of items (arrays or token ids of equal length, texts)
         and returns its input as a tensor, a tuple of positional or a dict of keyword arguments.
@@ -282,7 +284,7 @@ def load_subject(
     check_type("seed", seed, int, "a whole number")
     if dtype is not None:
         check_option("dtype", dtype, DTYPES)
-    _check_device(device)
+    device = _choose_device(device)
     if isinstance(name, torch.nn.Module):
         model, label, source = name, type(name).__name__, {"source": "module"}
         make = {"trained": lambda m, s: m, "random": make_random, "shuffled": make_shuffled}[init]
@@ -339,7 +341,8 @@ def _move(model: torch.nn.Module, name: object, dtype: str | None, device: str) 
     return model.to(device=device, dtype=wanted)
 
 
-def _check_device(device: str) -> None:
+def _choose_device(device: str) -> str:
+    """Return a device that is there; "cuda" is the card of this process."""
     check_type("device", device, str, "a device such as 'cpu' or 'cuda'")
     kind = device.partition(":")[0]
     check_option("device", kind, ("cpu", "cuda", "mps"))
@@ -350,6 +353,15 @@ def _check_device(device: str) -> None:
     }
     if not there[kind]:
         raise ValueError(f"device={device!r} is not available on this machine. Use 'cpu'.")
+    if device != "cuda" or "LOCAL_RANK" not in os.environ:
+        return device
+    number, n_cards = get_local_rank(), torch.cuda.device_count()
+    if number >= n_cards:
+        raise ValueError(
+            f"device='cuda': this is process {number + 1} of this machine, which has {n_cards} "
+            "cards. Start as many processes as there are cards, or name one: device='cuda:0'."
+        )
+    return f"cuda:{number}"
 
 
 def _locate(name: str | os.PathLike) -> tuple[str, str, dict]:
