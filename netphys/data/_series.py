@@ -31,6 +31,8 @@ class Series:
         First byte in the file; -1 where the data are packed.
     chunk : (int, int), optional
         Rows and columns of a chunk of packed data.
+    parts : tuple
+        Of a joined session, where its rows lie in other files; see `netphys.data._parts`.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Series:
     n_units: int
     offset: int
     chunk: tuple[int, int] | None = None
+    parts: tuple = ()
 
     @property
     def site(self) -> str:
@@ -98,7 +101,7 @@ class Series:
         return values
 
 
-def read_series(name: str, group: h5py.Group) -> Series:
+def read_series(name: str, group: h5py.Group, parts: tuple = ()) -> Series:
     """Read what an NWB time series of a session says of itself.
 
     Parameters
@@ -107,6 +110,8 @@ def read_series(name: str, group: h5py.Group) -> Series:
         Its name.
     group : Group
         ``/acquisition/<name>``.
+    parts : tuple
+        Where the rows of a joined session lie.
 
     Returns
     -------
@@ -121,11 +126,13 @@ def read_series(name: str, group: h5py.Group) -> Series:
         dtype = _BITS
     rows, columns = data.shape
     n_units = int(attributes.get("n_units", columns))  # layout 1 has one column per unit
-    chunk, offset = data.chunks, -1 if data.chunks else data.id.get_offset()
+    elsewhere = data.chunks or data.is_virtual
+    chunk, offset = data.chunks, -1 if elsewhere else data.id.get_offset()
     if chunk and _list_filters(data) not in ([_ZSTD], [_SHUFFLE, _ZSTD]):
         raise KeyError(f"the data of {name} are compressed in another way than netphys does")
     kind, clock = attributes["kind"], attributes["clock"]
-    return Series(name, kind, clock, dtype, rows, n_units, offset, chunk)
+    parts = parts if data.is_virtual else ()
+    return Series(name, kind, clock, dtype, rows, n_units, offset, chunk, parts)
 
 
 def _list_filters(data: h5py.Dataset) -> list[int]:

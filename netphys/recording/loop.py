@@ -14,15 +14,15 @@ from tqdm.auto import tqdm
 
 from netphys.data._session_online import read_checkpoints
 from netphys.data.nwb_layout import FileLayout
-from netphys.data.online_state import FINAL, SLOTS, Checkpoint, merge_checkpoints
+from netphys.data.online_state import FINAL, SLOTS, Checkpoint, make_tables, merge_checkpoints
 from netphys.recording import kernels
 from netphys.recording.capture import Capture
 from netphys.recording.compiled import compile_model
 from netphys.recording.passes import Tap, is_plain, make_batch
-from netphys.recording.prepare import Run
+from netphys.recording.prepare import Run, compute_costs
 from netphys.recording.ranks import RankError, Ranks
 from netphys.recording.sites import Site
-from netphys.recording.statistics import Tally, make_tables
+from netphys.recording.statistics import Tally
 from netphys.recording.variability import show_variability
 from netphys.recording.writer import Writer
 
@@ -138,8 +138,7 @@ def find_share(run: Run, done: np.ndarray, ranks: Ranks) -> Sequence[int]:
         batches; else of those not done, with any number of ranks.
     """
     numbers = range(len(done)) if run.tasks else np.flatnonzero(~done)
-    lengths = run.presentation.n_shown
-    share = ranks.share([len(run.plan[n]) * int(lengths[run.plan[n][0]]) for n in numbers])
+    share = ranks.share(compute_costs(run.presentation, [run.plan[n] for n in numbers]))
     if ranks.is_first and len(numbers) < ranks.size:
         warnings.warn(
             f"{ranks.size} ranks share {len(numbers)} batches: {ranks.size - len(numbers)} of them "

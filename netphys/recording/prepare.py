@@ -11,17 +11,18 @@ import torch
 
 from netphys.core.online import Statistic
 from netphys.data.nwb_layout import SessionSpec
-from netphys.data.online_state import SLOTS, Task, compute_slot_bytes
+from netphys.data.online_state import SLOTS, Task, compute_slot_bytes, plan_tables
 from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture
 from netphys.recording.forms import Forms, check_patterns
 from netphys.recording.plan import Clocks, SitePlan, make_clocks, plan_site
 from netphys.recording.present import Presentation, hash_inputs, make_plan, present
-from netphys.recording.provenance import make_provenance
+from netphys.recording.provenance import hash_plan, make_provenance
+from netphys.recording.ranks import Ranks
 from netphys.recording.rows import SiteShape, find_shape
 from netphys.recording.scales import find_scales
 from netphys.recording.sites import Site
-from netphys.recording.statistics import plan_tables, plan_tasks
+from netphys.recording.statistics import plan_tasks
 from netphys.recording.subject import Subject
 from netphys.recording.variability import find_draw_seeds, show_variability
 
@@ -104,6 +105,7 @@ def prepare(
     protocol: Mapping | None,
     *,
     n_ranks: int = 1,
+    parts: Ranks | None = None,
 ) -> Run:
     """Plan the batches, probe the sites, and describe the file.
 
@@ -123,6 +125,8 @@ def prepare(
         Resolved protocol.
     n_ranks : int
         Number of processes that record into the file.
+    parts : Ranks, optional
+        The processes that each record their batches into a file of their own.
 
     Returns
     -------
@@ -140,11 +144,14 @@ def prepare(
         )
         if forms.dtype == "int8":
             scales = draw(lambda: find_scales(subject, presentation, plan, shapes), [0])
+    share = None
+    if parts is not None:
+        plan, share = _take_share(presentation, plan, parts)
     planned = [plan_site(s, forms, subject, presentation, scales.get(s.site.name)) for s in shapes]
     clocks = make_clocks(presentation, plan, forms, planned)
     labels, codes = _number_labels(stimuli)
     tasks = plan_tasks([s.resolve(labels) for s in online], planned)
-    options = {**options, "online": [t.to_dict() for t in tasks], "ranks": n_ranks}
+    options = {**options, "online": [t.to_dict() for t in tasks], "ranks": n_ranks, "share": share}
     provenance = make_provenance(
         subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
     )
@@ -200,6 +207,43 @@ def _probe(
             capture.check()
     args, kwargs = presentation.make_inputs(plan[0])
     return list(found.values()), hash_inputs((*args, *kwargs.values()))
+
+
+def _take_share(
+    presentation: Presentation, plan: list[list[int]], ranks: Ranks
+) -> tuple[list[list[int]], dict]:
+    """Return the batches of this rank, and which they are."""
+    if len(plan) < ranks.size:
+        raise ValueError(
+            f"files='per-rank': {ranks.size} ranks cannot share {len(plan)} batches. Start fewer, "
+            "or give a smaller batch_size."
+        )
+    share = ranks.share(compute_costs(presentation, plan))
+    about = {
+        "rank": ranks.rank,
+        "ranks": ranks.size,
+        "first_batch": share.start,
+        "plan_sha256": hash_plan(plan),
+    }
+    return plan[share.start : share.stop], about
+
+
+def compute_costs(presentation: Presentation, plan: Sequence[Sequence[int]]) -> list[int]:
+    """Return how many samples each batch shows.
+
+    Parameters
+    ----------
+    presentation : Presentation
+        What is shown.
+    plan : sequence of sequence of int
+        Trials of each batch.
+
+    Returns
+    -------
+    costs : list of int
+        Trials times positions.
+    """
+    return [len(rows) * int(presentation.n_shown[rows[0]]) for rows in plan]
 
 
 def _make_spec(

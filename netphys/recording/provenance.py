@@ -80,11 +80,12 @@ def make_provenance(
         "compile": options["compile"],
         "online": options["online"],
         "ranks": options["ranks"],
+        "share": options["share"],
         "plan": {
             "batch_size": options["batch_size"],
             "n_batches": len(plan),
             "rule": "trials of equal length, no padding; column `batch` of the trials table",
-            "sha256": hashlib.sha256(json.dumps(plan).encode()).hexdigest(),
+            "sha256": hash_plan(plan),
         },
         "dtype": options["dtype"],
         "nonfinite": options["nonfinite"],
@@ -103,6 +104,22 @@ def make_provenance(
         "identifier": str(uuid.uuid4()),
         "protocol": protocol,
     }
+
+
+def hash_plan(plan: list[list[int]]) -> str:
+    """Return the SHA-256 of a batch plan.
+
+    Parameters
+    ----------
+    plan : list of list of int
+        Trials of each batch.
+
+    Returns
+    -------
+    digest : str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
 
 
 def check_same(session: Session, spec: SessionSpec) -> None:

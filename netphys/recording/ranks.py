@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch.distributed as dist
@@ -86,6 +87,18 @@ class Ranks:
                     self._wait_until_left()
             self._stop.set()
             self._thread.join()
+
+    def alone(self) -> Ranks:
+        """Return this process as one that records by itself.
+
+        Returns
+        -------
+        ranks : Ranks
+            Of size 1; what it keeps lasts as long as here.
+        """
+        alone = Ranks()
+        alone.kept = self.kept
+        return alone
 
     def check(self) -> None:
         """Raise if another rank has failed.
@@ -233,6 +246,24 @@ def _connect(address: str, port: int, rank: int, size: int) -> dist.Store:
     url = f"tcp://{address}:{port}?rank={rank}&world_size={size}"
     store, *_ = next(dist.rendezvous(url, timeout=timedelta(seconds=_JOIN)))
     return store
+
+
+def name_part(path: Path, rank: int) -> Path:
+    """Return the name of the file that one of several ranks makes.
+
+    Parameters
+    ----------
+    path : Path
+        Name that was given, such as ``a.nwb``.
+    rank : int
+        Number of the process.
+
+    Returns
+    -------
+    part : Path
+        Such as ``a.rank0.nwb``.
+    """
+    return path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
 
 
 def get_local_rank() -> int:

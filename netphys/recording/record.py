@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from netphys._check import check_option, check_positive, check_type
-from netphys._options import NONFINITE
+from netphys._options import FILES, NONFINITE
 from netphys.core.online import Statistic
 from netphys.data._files import FileLock, sync_folder
 from netphys.data._session_online import read_checkpoints
@@ -35,7 +35,7 @@ from netphys.recording.memory import DEFAULT_MEMORY, check_memory
 from netphys.recording.online import make_accumulators
 from netphys.recording.prepare import prepare
 from netphys.recording.provenance import check_same
-from netphys.recording.ranks import Ranks, join_ranks
+from netphys.recording.ranks import Ranks, join_ranks, name_part
 from netphys.recording.sites import select_sites
 from netphys.recording.subject import Subject
 from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
@@ -58,6 +58,7 @@ def record(
     commit_batches: int | None = None,
     compile: bool | Mapping[str, object] = False,
     online: Sequence[str | Statistic | Mapping] | str | Statistic = (),
+    files: str = "one",
     nonfinite: str = "raise",
     resume: bool = False,
     overwrite: bool = False,
@@ -110,6 +111,10 @@ def record(
     online : sequence of str or Statistic
         Statistics to keep of every site while samples go by ("moments", "sparsity", ...; see
         `netphys.core.online`); with ``store=None`` no activation is stored.
+    files : str
+        Of several processes that torchrun started, each records a share of the batches: into "one"
+        file that all of them see, or "per-rank" into its own, where no file system is shared:
+        ``a.nwb`` becomes ``a.rank0.nwb``, ``a.rank1.nwb``, ... (`netphys.data.join` joins them).
     nonfinite : str
         "raise": stop at a NaN or infinite activation; "keep": store and count them.
     resume : bool
@@ -125,7 +130,7 @@ def record(
     Returns
     -------
     session : Session
-        Read view on the finished file.
+        Read view on the finished file; of "per-rank" files that of this process.
 
     Raises
     ------
@@ -138,6 +143,8 @@ def record(
         made in another way.
     OSError
         If the disk is full or read-only.
+    RankError
+        If another of several processes has failed.
 
     Examples
     --------
@@ -155,6 +162,7 @@ def record(
     if not forms.store and not statistics:
         raise ValueError("store=None without online= records nothing. Give one of the two.")
     check_option("nonfinite", nonfinite, NONFINITE)
+    check_option("files", files, FILES)
     check_positive("batch_size", batch_size)
     check_positive("max_memory", max_memory)
     check_type("commit_seconds", commit_seconds, (int, float), "seconds, 0 or more")
@@ -170,7 +178,9 @@ def record(
     chosen = select_sites(subject.model, sites)
     eager = any(s.side == "pattern" for s in chosen)
     with join_ranks() as ranks, hold_still(subject.model, eager=eager):
-        if ranks.is_first:
+        writers, parts = (ranks, None) if files == "one" else (ranks.alone(), ranks)
+        path = path if parts is None else name_part(path, ranks.rank)
+        if writers.is_first:
             _check_target(path, resume, overwrite)
         options = {
             "dtype": forms.dtype,
@@ -181,19 +191,28 @@ def record(
             "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
         run = prepare(
-            subject, stimuli, chosen, forms, statistics, options, protocol, n_ranks=ranks.size
+            subject,
+            stimuli,
+            chosen,
+            forms,
+            statistics,
+            options,
+            protocol,
+            n_ranks=writers.size,
+            parts=parts,
         )
         writing = {
             "max_pending": check_memory(run, max_memory),
             "commit_seconds": commit_seconds,
             "commit_batches": commit_batches,
         }
+        progress = progress and ranks.is_first
         try:  # what the disk says is explained; what the model or the stimuli raise is not ours
-            layout, done, checkpoint = _open_together(path, run.spec, ranks, resume, overwrite)
+            layout, done, checkpoint = _open_together(path, run.spec, writers, resume, overwrite)
         except OSError as error:
             raise explain_disk_error(error, path) from error
         if not all(done):
-            record_batches(run, path, layout, done, checkpoint, writing, progress, ranks)
+            record_batches(run, path, layout, done, checkpoint, writing, progress, writers)
         ranks.wait("end")
     return open_session(path)
 

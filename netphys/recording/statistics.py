@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from netphys.core.online import Moments, Statistic
-from netphys.data.nwb_layout import TableSpec
-from netphys.data.online_state import Checkpoint, Task, name_table
+from netphys.data.online_state import Checkpoint, Task
 from netphys.recording import kernels
 from netphys.recording.online import Accumulator, BatchInfo, SiteInfo
 from netphys.recording.online.accumulator import from_numpy, to_numpy
 from netphys.recording.plan import SitePlan
-
-_SEEN = ("n_samples", "n_trials", "n_special")
 
 
 class Tally:
@@ -164,55 +160,6 @@ class Tally:
             state["max"].copy_(kept.high)
         states = [{k: v.copy() for k, v in to_numpy(s).items()} for s in self.states]
         return Checkpoint(self._sequence, self.n_done, n_items, digest, states)
-
-
-def make_tables(tasks: Sequence[Task], states: Sequence[Mapping]) -> dict[str, dict]:
-    """Return the columns of every table, as they go into the file.
-
-    Parameters
-    ----------
-    tasks : sequence of Task
-        Statistics.
-    states : sequence of dict of str to ndarray
-        Their states.
-
-    Returns
-    -------
-    tables : dict of str to dict of str to ndarray
-        Table to column to values, rows first; ``seen_*`` say what the statistic saw.
-    """
-    found = {}
-    for task, state in zip(tasks, states, strict=True):
-        for table in task.statistic.finish(state):
-            n_rows = len(next(iter(table.columns.values())))
-            seen = {f"seen_{n[2:]}": np.full(n_rows, table.saw[n], np.int64) for n in _SEEN}
-            columns = {k: np.ascontiguousarray(v) for k, v in table.columns.items()}
-            found[name_table(task, table)] = {**columns, **seen}
-    return found
-
-
-def plan_tables(tasks: Sequence[Task]) -> tuple[TableSpec, ...]:
-    """Return what the file needs to make room for the tables of statistics.
-
-    Parameters
-    ----------
-    tasks : sequence of Task
-        Statistics.
-
-    Returns
-    -------
-    specs : tuple of TableSpec
-        Shapes and types are those before the first sample: they never change.
-    """
-    empty = [t.statistic.make_state(*t.n_units) for t in tasks]
-    return tuple(
-        TableSpec(
-            name,
-            f"online statistic {name.rpartition('#')[2]} of {name.rpartition('#')[0]}",
-            {k: (v.shape, v.dtype.name) for k, v in columns.items()},
-        )
-        for name, columns in make_tables(tasks, empty).items()
-    )
 
 
 def plan_tasks(online: Sequence[Statistic], sites: Sequence[SitePlan]) -> list[Task]:
