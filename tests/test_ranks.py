@@ -19,8 +19,8 @@ from conftest import make_model, make_stimuli
 import netphys
 from netphys.data._files import FileLock
 from netphys.recording import ranks as ranks_module
+from netphys.recording.devices import choose_device
 from netphys.recording.ranks import RankError, Ranks, get_local_rank, join_ranks
-from netphys.recording.subject import _choose_device
 
 TESTS = Path(__file__).parent
 NAME = "transformer.h.1"
@@ -207,13 +207,13 @@ def test_every_process_takes_its_own_card(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert _choose_device("cuda") == "cuda"
+    assert choose_device("cuda") == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert _choose_device("cuda") == "cuda:1"
-    assert _choose_device("cuda:0") == "cuda:0" and _choose_device("cpu") == "cpu"
+    assert choose_device("cuda") == "cuda:1"
+    assert choose_device("cuda:0") == "cuda:0" and choose_device("cpu") == "cpu"
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ValueError, match="this is process 3 of this machine, which has 2 cards"):
-        _choose_device("cuda")
+        choose_device("cuda")
 
 
 def run_together(*functions):

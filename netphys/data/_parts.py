@@ -38,14 +38,6 @@ def _check_part(path: Path, name: str, n_bytes: int, digest: bytes) -> Path:
     return where
 
 
-def list_parts(manifest: Mapping, name: str, clock: str) -> tuple:
-    """Return file, size, digest, first row, end, and offset in the part, of each part's rows."""
-    return tuple(
-        (p["file"], p["bytes"], p["digest"], *p["rows"][clock], p["offsets"][name])
-        for p in manifest["parts"]
-    )
-
-
 def read_parts(
     path: Path, series: Series, rows: slice | np.ndarray, columns: slice | np.ndarray
 ) -> np.ndarray:

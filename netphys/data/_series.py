@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +102,7 @@ class Series:
         return values
 
 
-def read_series(name: str, group: h5py.Group, parts: tuple = ()) -> Series:
+def read_series(name: str, group: h5py.Group, joined: Mapping | None = None) -> Series:
     """Read what an NWB time series of a session says of itself.
 
     Parameters
@@ -110,8 +111,8 @@ def read_series(name: str, group: h5py.Group, parts: tuple = ()) -> Series:
         Its name.
     group : Group
         ``/acquisition/<name>``.
-    parts : tuple
-        Where the rows of a joined session lie.
+    joined : dict, optional
+        What the provenance of a joined session says of its parts.
 
     Returns
     -------
@@ -131,8 +132,16 @@ def read_series(name: str, group: h5py.Group, parts: tuple = ()) -> Series:
     if chunk and _list_filters(data) not in ([_ZSTD], [_SHUFFLE, _ZSTD]):
         raise KeyError(f"the data of {name} are compressed in another way than netphys does")
     kind, clock = attributes["kind"], attributes["clock"]
-    parts = parts if data.is_virtual else ()
+    parts = _list_parts(joined, name, get_text(clock)) if joined and data.is_virtual else ()
     return Series(name, kind, clock, dtype, rows, n_units, offset, chunk, parts)
+
+
+def _list_parts(manifest: Mapping, name: str, clock: str) -> tuple:
+    """Return file, size, digest, first row, end, and offset in the part, of each part's rows."""
+    return tuple(
+        (p["file"], p["bytes"], p["digest"], *p["rows"][clock], p["offsets"][name])
+        for p in manifest["parts"]
+    )
 
 
 def _list_filters(data: h5py.Dataset) -> list[int]:

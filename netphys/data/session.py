@@ -21,7 +21,7 @@ import xarray as xr
 
 from netphys._check import check_option, check_type, suggest
 from netphys.data._dask import make_dask
-from netphys.data._parts import check_parts, list_parts
+from netphys.data._parts import check_parts
 from netphys.data._pool import POOLS
 from netphys.data._series import Series, get_text, load_table, read_series
 from netphys.data._session_online import list_tables, read_checkpoint, read_table
@@ -87,7 +87,7 @@ class Session:
         self.provenance: Mapping = json.loads(get_text(file[PROVENANCE][()]))
         joined = self.provenance.get("joined")
         self._series = {
-            name: _read_series(name, file[f"acquisition/{name}"], joined)
+            name: read_series(name, file[f"acquisition/{name}"], joined)
             for name in self.provenance.get("series", self.provenance["sites"])
         }
         self.sites = list(self._series)
@@ -494,11 +494,6 @@ def open_session(path: str | os.PathLike) -> Session:
     (True, ['transformer.h.0@in'])
     """
     return Session(path)
-
-
-def _read_series(name: str, group: h5py.Group, joined: Mapping | None) -> Series:
-    parts = list_parts(joined, name, get_text(group.attrs["clock"])) if joined else ()
-    return read_series(name, group, parts)
 
 
 def _find_scale(units: pd.DataFrame) -> np.ndarray | None:

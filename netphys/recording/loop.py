@@ -63,7 +63,7 @@ def record_batches(
     """
     tally = Tally(
         run.tasks,
-        run.subject.device,
+        {p.shape.site.name: p.shape.device for p in run.sites},
         checkpoint,
         fusable=run.nonfinite == "raise" and is_plain(run),
     )
@@ -95,8 +95,8 @@ def record_batches(
         keeper = _Keeper(writer, layout, run, tally, writing, ranks)
         merged = checkpoint is not None and checkpoint.is_final  # by the run that was interrupted
         model = compile_model(run.subject.model, run.compile)  # with the hooks inside
-        workspace, device = kernels.Workspace(), run.subject.device
-        taps = {p.shape.site.name: Tap(p, writer, device, workspace, tally) for p in run.sites}
+        workspace = kernels.Workspace()
+        taps = {p.shape.site.name: Tap(p, writer, workspace, tally) for p in run.sites}
         for number in todo:
             ranks.check()
             rows, feed = run.plan[number], number not in fed

@@ -59,8 +59,6 @@ class Tap:
         What is stored of the site.
     writer : Writer
         Where it goes.
-    device : device
-        Where the model runs.
     workspace : Workspace
         Scratch memory that all sites share.
     tally : Tally
@@ -71,11 +69,11 @@ class Tap:
         self,
         plan: SitePlan,
         writer: Writer,
-        device: torch.device,
         workspace: kernels.Workspace,
         tally: Tally,
     ):
         self._tally = tally if plan.shape.site.name in tally.sites else None
+        device = plan.shape.device
         self.plan, self._writer, self._device = plan, writer, device
         self._workspace = workspace
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None

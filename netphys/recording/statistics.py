@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -21,8 +21,8 @@ class Tally:
     ----------
     tasks : sequence of Task
         Statistics and their sites.
-    device : device
-        Where the model runs.
+    devices : dict of str to device
+        Where the values of each site arise; a statistic of two sites is kept where the first is.
     checkpoint : Checkpoint, optional
         Where an interrupted run goes on.
     fusable : bool
@@ -33,7 +33,7 @@ class Tally:
     def __init__(
         self,
         tasks: Sequence[Task],
-        device: torch.device,
+        devices: Mapping[str, torch.device],
         checkpoint: Checkpoint | None = None,
         *,
         fusable: bool = False,
@@ -41,11 +41,16 @@ class Tally:
         self._fusable = fusable
         self.tasks = list(tasks)
         self._workers = [Accumulator(t.statistic) for t in tasks]
+        self._places = places = [devices[t.sites[0]] for t in tasks]
         if checkpoint is None:
-            infos = [SiteInfo(t.n_units[0], device, *t.n_units[1:]) for t in tasks]
+            infos = [
+                SiteInfo(t.n_units[0], d, *t.n_units[1:])
+                for t, d in zip(tasks, places, strict=True)
+            ]
             self.states = [w.make_state(i) for w, i in zip(self._workers, infos, strict=True)]
         else:
-            self.states = [from_numpy(s, device) for s in checkpoint.states]
+            states = zip(checkpoint.states, places, strict=True)
+            self.states = [from_numpy(s, device) for s, device in states]
         self._sequence = checkpoint.sequence if checkpoint else 0
         self.n_done = checkpoint.n_done if checkpoint else 0
         self._rows: dict[str, torch.Tensor] = {}
@@ -132,9 +137,10 @@ class Tally:
         batch : BatchInfo
             The batch that has ended.
         """
-        for task, worker, state in zip(self.tasks, self._workers, self.states, strict=True):
+        every = zip(self.tasks, self._workers, self.states, self._places, strict=True)
+        for task, worker, state, place in every:
             if len(task.sites) > 1:
-                worker.update(state, {s: self._rows[s] for s in task.sites}, batch)
+                worker.update(state, {s: self._rows[s].to(place) for s in task.sites}, batch)
         self._rows.clear()
         self.n_done += 1
 
