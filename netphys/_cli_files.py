@@ -51,11 +51,17 @@ def add_commands(commands: argparse._SubParsersAction, epilog: str) -> None:
 
 
 def add_rank_options(record: argparse.ArgumentParser) -> None:
-    """Add what `record` does with several processes."""
+    """Add what `record` does with several processes and devices."""
     record.add_argument(
         "--files",
         default="one",
         help="under torchrun: one file for all processes, or per-rank (one)",
+    )
+    record.add_argument(
+        "--device-map", metavar="auto", help="spread a model that no card holds over all devices"
+    )
+    record.add_argument(
+        "--tp-plan", metavar="auto", help="under torchrun: divide the model among the processes"
     )
 
 

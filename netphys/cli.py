@@ -282,6 +282,8 @@ def _record(args: argparse.Namespace) -> int:
             seed=args.seed,
             device=args.device,
             revision=args.revision,
+            device_map=args.device_map,
+            tp_plan=args.tp_plan,
         ),
         load_stimuli(args.stimuli),
         args.file,

@@ -22,6 +22,7 @@ from netphys.recording.passes import Tap, is_plain, make_batch
 from netphys.recording.prepare import Run, compute_costs
 from netphys.recording.ranks import RankError, Ranks
 from netphys.recording.sites import Site
+from netphys.recording.slices import SliceWriter
 from netphys.recording.statistics import Tally
 from netphys.recording.variability import show_variability
 from netphys.recording.writer import Writer
@@ -69,7 +70,6 @@ def record_batches(
     )
     begin = np.cumsum([0, *(len(b) for b in run.plan)])
     first_rows = {c: run.clocks.trials[f"first_sample_{c}"].to_numpy() for c in run.clocks.tables}
-    row_bytes = {s.name: s.row_bytes for s in run.spec.series}
     share = find_share(run, done, ranks)
     fed = share[: tally.n_done] if run.tasks else share  # what online statistics have seen
     todo = [n for n in share if not done[n] or n not in fed]
@@ -81,7 +81,7 @@ def record_batches(
         counts[site.name] = taps[site.name].take(value, batch)
 
     with (
-        Writer(path, layout, row_bytes, **writing) as writer,
+        _open_writer(run, path, layout, writing, ranks) as writer,
         show_variability(run.subject.model, run.draw_seeds) as draw,
         Capture(run.subject.model, sites, take, graph=run.compile is not False) as capture,
         tqdm(
@@ -119,6 +119,16 @@ def record_batches(
         ranks.wait(_STATES)  # ours are on disk
 
 
+def _open_writer(
+    run: Run, path: Path, layout: FileLayout, writing: Mapping, ranks: Ranks
+) -> Writer | SliceWriter:
+    row_bytes = {s.name: s.row_bytes for s in run.spec.series}
+    if not ranks.by_units:
+        return Writer(path, layout, row_bytes, **writing)
+    sliced = {s.name for p in run.sites if p.shape.n_slices > 1 for s in p.series.values()}
+    return SliceWriter(path, layout, row_bytes, ranks, sliced)
+
+
 def find_share(run: Run, done: np.ndarray, ranks: Ranks) -> Sequence[int]:
     """Return the batches of this rank.
 
@@ -139,7 +149,7 @@ def find_share(run: Run, done: np.ndarray, ranks: Ranks) -> Sequence[int]:
     """
     numbers = range(len(done)) if run.tasks else np.flatnonzero(~done)
     share = ranks.share(compute_costs(run.presentation, [run.plan[n] for n in numbers]))
-    if ranks.is_first and len(numbers) < ranks.size:
+    if ranks.is_first and not ranks.by_units and len(numbers) < ranks.size:
         warnings.warn(
             f"{ranks.size} ranks share {len(numbers)} batches: {ranks.size - len(numbers)} of them "
             "have nothing to do. Start fewer, or give a smaller batch_size.",

@@ -22,6 +22,7 @@ from netphys.recording.ranks import Ranks
 from netphys.recording.rows import SiteShape, find_shape
 from netphys.recording.scales import find_scales
 from netphys.recording.sites import Site
+from netphys.recording.slices import find_slices
 from netphys.recording.statistics import plan_tasks
 from netphys.recording.subject import Subject
 from netphys.recording.variability import find_draw_seeds, show_variability
@@ -106,6 +107,7 @@ def prepare(
     *,
     n_ranks: int = 1,
     parts: Ranks | None = None,
+    slices: Ranks | None = None,
 ) -> Run:
     """Plan the batches, probe the sites, and describe the file.
 
@@ -127,6 +129,8 @@ def prepare(
         Number of processes that record into the file.
     parts : Ranks, optional
         The processes that each record their batches into a file of their own.
+    slices : Ranks, optional
+        The processes that hold a slice of the model each.
 
     Returns
     -------
@@ -137,13 +141,15 @@ def prepare(
     presentation = present(subject, stimuli)
     plan = make_plan(presentation.keys, options["batch_size"])
     draw_seeds = find_draw_seeds(stimuli.table, "dropout")
-    scales = {}
+    scales, digests = {}, {} if slices is not None else None
     with show_variability(subject.model, draw_seeds) as draw:
         shapes, inputs_hash = draw(
-            lambda: _probe(subject, presentation, plan, sites, forms.dtype), [0]
+            lambda: _probe(subject, presentation, plan, sites, forms.dtype, digests), [0]
         )
         if forms.dtype == "int8":
             scales = draw(lambda: find_scales(subject, presentation, plan, shapes), [0])
+    if slices is not None:
+        shapes = find_slices(subject.model, shapes, digests, slices)
     share = None
     if parts is not None:
         plan, share = _take_share(presentation, plan, parts)
@@ -177,10 +183,12 @@ def _probe(
     plan: list[list[int]],
     sites: list[Site],
     dtype: str,
+    digests: dict[str, str] | None,
 ) -> tuple[list[SiteShape], str]:
     """Run one batch, and one of another length, keep the shapes and throw the values away.
 
-    The hash of the first batch's inputs tells processors and input functions apart.
+    The hash of the first batch's inputs tells processors and input functions apart; `digests`
+    takes the hash of what passed each site.
     """
     lengths = presentation.n_shown
     rows = max(plan, key=lambda b: (lengths[b[0]] > 1, len(b) * lengths[b[0]]))
@@ -197,6 +205,8 @@ def _probe(
                 site, value, *size, sequence=sequence, n_keys=longest, dtype=dtype
             )
         found[site.name].to_rows(value, *size)
+        if digests is not None:
+            digests.setdefault(site.name, hash_inputs([value]))
 
     with Capture(subject.model, sites, take) as capture:
         for batch in [rows] if other is None else [rows, other]:

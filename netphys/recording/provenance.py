@@ -98,7 +98,7 @@ def make_provenance(
             "device": _get_device_name(subject),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
-        "shapes": {p.shape.site.name: [*p.shape.unit_shape, p.shape.stored] for p in sites},
+        "shapes": {p.shape.site.name: [*p.shape.whole.unit_shape, p.shape.stored] for p in sites},
         "versions": {p: _get_version(p) for p in _PACKAGES},
         "created": datetime.now(UTC).isoformat(),
         "identifier": str(uuid.uuid4()),

@@ -49,11 +49,14 @@ class Ranks:
     ----------
     kept : ExitStack
         What must last until all ranks are done, such as a lock.
+    by_units : bool
+        Whether every rank sees all batches and records the units that it holds.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, store: dist.Store | None = None):
         self.rank, self.size, self._store = rank, size, store
         self.kept = contextlib.ExitStack()
+        self.by_units = False
         self._failure: str | None = None
         self._stop = threading.Event()
         self._seen: dict[int, tuple[int, float]] = {}
@@ -83,7 +86,9 @@ class Ranks:
                     text = str(error).strip() or "interrupted"
                     self._tell(f"rank {self.rank} stopped: {type(error).__name__}: {text}")
                 self._store.set(f"left/{self.rank}", "1")
-                if self.is_first:  # the store may be ours, the lock is: the others go first
+                # the store may be ours, the lock is: the others go first; unless they wait for our
+                # slice of a layer, until this process has ended
+                if self.is_first and (error is None or not self.by_units):
                     self._wait_until_left()
             self._stop.set()
             self._thread.join()
@@ -127,17 +132,41 @@ class Ranks:
         RankError
             If another rank has failed.
         """
+        self.exchange(name, "1")
+
+    def exchange(self, name: str, text: str) -> list[str]:
+        """Wait until all ranks have come to this point, and return what each has brought.
+
+        Parameters
+        ----------
+        name : str
+            Name of the point; each is passed once.
+        text : str
+            What this rank brings.
+
+        Returns
+        -------
+        texts : list of str
+            In order of rank.
+
+        Raises
+        ------
+        RankError
+            If another rank has failed.
+        """
         if self._store is None:
-            return
+            return [text]
         keys = [f"at/{name}/{r}" for r in range(self.size)]
         try:
-            self._store.set(keys[self.rank], "1")
+            self._store.set(keys[self.rank], text)
             while not self._store.check(keys):
                 self.check()
                 time.sleep(_POLL)
+            return [self._store.get(k).decode() for k in keys]
         except dist.DistError as error:
             self._failure = self._failure or _explain_lost(error)
             self.check()
+            raise
 
     def share(self, costs: Sequence[float]) -> range:
         """Return which of consecutive pieces of work this rank does.
@@ -154,9 +183,12 @@ class Ranks:
         Returns
         -------
         share : range
-            Numbers of the pieces; empty for the last ranks if there are more ranks than pieces.
+            Numbers of the pieces; empty for the last ranks if there are more ranks than pieces;
+            all where ranks hold units.
         """
         n, size = len(costs), min(self.size, len(costs))
+        if self.by_units:
+            return range(n)
         if self.rank >= size:
             return range(n, n)
         total = np.cumsum(costs)

@@ -37,6 +37,7 @@ from netphys.recording.prepare import prepare
 from netphys.recording.provenance import check_same
 from netphys.recording.ranks import Ranks, join_ranks, name_part
 from netphys.recording.sites import select_sites
+from netphys.recording.slices import check_slices
 from netphys.recording.subject import Subject
 from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
 
@@ -180,6 +181,10 @@ def record(
     with join_ranks() as ranks, hold_still(subject.model, eager=eager):
         writers, parts = (ranks, None) if files == "one" else (ranks.alone(), ranks)
         path = path if parts is None else name_part(path, ranks.rank)
+        if subject.n_slices > 1:
+            ranks.by_units = True
+            given = {"online": statistics, "files": files, "compiled": compile is not False}
+            check_slices(subject, ranks, forms, **given)
         if writers.is_first:
             _check_target(path, resume, overwrite)
         options = {
@@ -200,6 +205,7 @@ def record(
             protocol,
             n_ranks=writers.size,
             parts=parts,
+            slices=ranks if ranks.by_units else None,
         )
         writing = {
             "max_pending": check_memory(run, max_memory),
