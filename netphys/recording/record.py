@@ -114,7 +114,8 @@ def record(
         `netphys.core.online`); with ``store=None`` no activation is stored.
     files : str
         Of several processes that torchrun started, each records a share of the batches: into "one"
-        file that all of them see, or "per-rank" into its own, where no file system is shared:
+        file that all of them see, or "per-rank" into its own, where they share no file system or
+        one that is not coherent between machines (NFS):
         ``a.nwb`` becomes ``a.rank0.nwb``, ``a.rank1.nwb``, ... (`netphys.data.join` joins them).
     nonfinite : str
         "raise": stop at a NaN or infinite activation; "keep": store and count them.
