@@ -104,6 +104,12 @@ def _every_session_is_nwb(request):
 
 
 @pytest.fixture
+def aside(tmp_path_factory):
+    """A folder for session files of a structure that other tests show to the other readers."""
+    return tmp_path_factory.mktemp("aside")
+
+
+@pytest.fixture
 def gpt2() -> netphys.Subject:
     return netphys.load_subject(make_model("gpt2"))
 

@@ -62,12 +62,12 @@ def test_frame_rate_of_the_published_models_is_fifty_hertz():
 
 
 @pytest.mark.parametrize("family", ["wav2vec2", "hubert"])
-def test_sounds_pass_through_the_feature_extractor(family, tmp_path):
+def test_sounds_pass_through_the_feature_extractor(family, aside):
     model = make_model(family, layers=1)
     extractor = transformers.Wav2Vec2FeatureExtractor(sampling_rate=1000, do_normalize=True)
     subject = netphys.load_subject(model, processor=extractor)
     stimuli = make_waves(60, 60)
-    session = netphys.record(subject, stimuli, tmp_path / "a.nwb", sites="embed", progress=False)
+    session = netphys.record(subject, stimuli, aside / "a.nwb", sites="embed", progress=False)
     waves = np.stack([(w - w.mean()) / np.sqrt(w.var() + 1e-7) for w in stimuli.arrays])
     caught = []
     encoder = dict(model.named_modules())[session.sites[0].removesuffix("@in")]
@@ -102,14 +102,14 @@ def test_whisper_records_frames_of_the_sound_and_not_of_the_silence_behind(tmp_p
         assert np.isnan(data[i, n:]).all()
 
 
-def test_whisper_for_classification_needs_no_decoder(tmp_path):
+def test_whisper_for_classification_needs_no_decoder(aside):
     config = make_model("whisper", layers=1).config
     config.classifier_proj_size = 6
     subject = netphys.load_subject(transformers.WhisperForAudioClassification(config).eval())
     session = netphys.record(
         subject,
         make_stimuli("whisper"),
-        tmp_path / "a.nwb",
+        aside / "a.nwb",
         sites=["resid", "logits"],
         progress=False,
     )
@@ -117,27 +117,27 @@ def test_whisper_for_classification_needs_no_decoder(tmp_path):
     assert clocks == {"encoder.layers.0": "frame", "classifier": "item"}
 
 
-def test_sounds_of_an_own_model_are_items(tmp_path):
+def test_sounds_of_an_own_model_are_items(aside):
     model = torch.nn.Sequential(torch.nn.Linear(40, 3))
     session = netphys.record(
-        netphys.load_subject(model), make_waves(40, 40), tmp_path / "a.nwb", sites="0"
+        netphys.load_subject(model), make_waves(40, 40), aside / "a.nwb", sites="0"
     )
     assert session.site_table.loc["0", "clock"] == "item" and session["0"].shape == (2, 3)
 
 
-def test_input_function_gets_the_sounds_as_they_are(tmp_path):
+def test_input_function_gets_the_sounds_as_they_are(aside):
     model = make_model("hubert", layers=1)
     subject = netphys.load_subject(
         model, input_fn=lambda waves: {"input_values": torch.from_numpy(np.stack(waves)) * 2}
     )
     stimuli = make_waves(60, 60)
-    session = netphys.record(subject, stimuli, tmp_path / "a.nwb", progress=False)
+    session = netphys.record(subject, stimuli, aside / "a.nwb", progress=False)
     with torch.no_grad():
         expected = model(torch.from_numpy(np.stack(stimuli.arrays)) * 2).last_hidden_state
     np.testing.assert_array_equal(session.trials("resid"), expected)
 
 
-def test_input_function_that_makes_features_itself_leaves_frames_without_onsets(tmp_path):
+def test_input_function_that_makes_features_itself_leaves_frames_without_onsets(aside):
     model, extractor = make_model("whisper", layers=1), make_whisper()[1]
 
     def hear(waves):
@@ -147,7 +147,7 @@ def test_input_function_that_makes_features_itself_leaves_frames_without_onsets(
 
     subject = netphys.load_subject(model, input_fn=hear)
     waves = make_waves(4800, 16000, rate=16000)
-    session = netphys.record(subject, waves, tmp_path / "a.nwb", progress=False)
+    session = netphys.record(subject, waves, aside / "a.nwb", progress=False)
     assert session.trial_table["n_samples_frame"].tolist() == [50, 50]
     assert "onset" not in session.samples("frame")
 
@@ -233,13 +233,13 @@ def test_load_stimuli_refuses_whole_numbers_and_volumes():
         netphys.load_stimuli(arrays=np.zeros((1, 2, 3, 4)), kind="audio", rate=100)
 
 
-def test_folder_of_a_listening_model_brings_its_feature_extractor(tmp_path):
-    make_model("hubert", layers=1).save_pretrained(tmp_path)
-    transformers.Wav2Vec2FeatureExtractor(sampling_rate=1000).save_pretrained(tmp_path)
-    subject = netphys.load_subject(tmp_path)
+def test_folder_of_a_listening_model_brings_its_feature_extractor(aside):
+    make_model("hubert", layers=1).save_pretrained(aside)
+    transformers.Wav2Vec2FeatureExtractor(sampling_rate=1000).save_pretrained(aside)
+    subject = netphys.load_subject(aside)
     assert subject.processor.sampling_rate == 1000
     with pytest.raises(ValueError, match=r"rate=8000 is not what .* hears: 1000 per second"):
-        netphys.record(subject, make_waves(60, rate=8000), tmp_path / "a.nwb")
+        netphys.record(subject, make_waves(60, rate=8000), aside / "a.nwb")
 
 
 # Files
@@ -275,12 +275,12 @@ def test_sound_files_are_read_as_floating_point_samples(samples, expected, tmp_p
     )
 
 
-def test_record_of_sound_files_equals_that_of_their_samples(tmp_path):
+def test_record_of_sound_files_equals_that_of_their_samples(aside):
     subject, waves = netphys.load_subject(make_model("hubert", layers=1)), make_waves(60, 90).arrays
-    files = netphys.load_stimuli(write_sounds(tmp_path, waves), kind="audio", rate=1000)
+    files = netphys.load_stimuli(write_sounds(aside, waves), kind="audio", rate=1000)
     arrays = netphys.load_stimuli(arrays=waves, kind="audio", rate=1000)
     one, two = (
-        netphys.record(subject, s, tmp_path / f"{i}.nwb", progress=False)
+        netphys.record(subject, s, aside / f"{i}.nwb", progress=False)
         for i, s in enumerate((files, arrays))
     )
     np.testing.assert_array_equal(one[one.sites[0]], two[two.sites[0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from kernel_cases import ALL, CASES, CPU_CASES, EVERY_POOL, Case, check, compare
 from netphys.recording.kernels import (
     Reduction,
     Workspace,
+    dispatch,
     make_outputs,
     make_plan,
     make_state,
@@ -278,3 +280,19 @@ def test_run_refuses_what_does_not_fit():
         run(r, X, make_plan(3, {"word": ([0, 1], [1, 3])}), outputs, state)
     with pytest.raises(ValueError, match=r"n_segments=\{\} has no 'word', which is pooled"):
         make_outputs(r, 3)
+
+
+def test_run_refuses_devices_that_differ_or_cannot():
+    reduction, plan = Reduction(3, store=torch.float32), make_plan(3)
+    state = make_state(reduction)
+    with pytest.raises(ValueError, match=r"x is on 'meta', where no pass runs. Move it to the CPU"):
+        run(reduction, X.to("meta"), plan, make_outputs(reduction, 3), state)
+    outputs = make_outputs(reduction, 3, device="meta")
+    with pytest.raises(ValueError, match=r"outputs.samples is on 'meta' and x on 'cpu'"):
+        run(reduction, X, plan, outputs, state)
+
+
+def test_run_names_what_is_missing_for_a_card(monkeypatch):
+    monkeypatch.setitem(sys.modules, "netphys.recording.kernels.launch", None)
+    with pytest.raises(ImportError, match=r"needs triton, which comes with torch for CUDA"):
+        dispatch._load_launch()

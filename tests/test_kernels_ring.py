@@ -104,6 +104,31 @@ def test_ring_overwrites_nothing_when_full():
     assert int(state.fired) == 1
 
 
+def test_ring_keeps_one_graph_under_compile():
+    ring, state = make_ring()
+    token, plan = torch.zeros((), dtype=torch.int64), make_plan(6, {"word": ([0], [6])})
+
+    @torch.library.custom_op("netphys_test::push", mutates_args={"token"})
+    def push(x: torch.Tensor, token: torch.Tensor) -> None:
+        token += 1
+        ring.push(x.reshape(-1, x.shape[-1]), plan, state)
+
+    push.register_fake(lambda x, token: None)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.ReLU(), torch.nn.Linear(9, 4))
+    model[1].register_forward_hook(lambda module, given, x: push(x, token))
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for _ in range(4):
+            x = torch.randn(2, 3, 4)
+            compiled(x)
+            found = ring.receive().outputs.samples
+            expected = model[1].forward(model[0](x)).reshape(6, 9)
+            torch.testing.assert_close(found, expected.half(), rtol=1e-3, atol=1e-3)
+            ring.release()
+    ring.check(state)
+    assert int(token) == int(state.fired) == 4
+
+
 def test_ring_counts_its_memory():
     ring, _ = make_ring(n_slots=3)
     assert ring.n_bytes == 3 * (6 * 9 * 2 + 2 * 9 * 4 + 8 + 8)

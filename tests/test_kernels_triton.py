@@ -151,3 +151,13 @@ def test_launch_refuses_float64():
     x = torch.zeros(2, 3, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"x has the type torch.float64, which .* do not take"):
         launch(reduction, x, make_plan(2), outputs, state)
+
+
+def test_launch_refuses_outputs_with_gaps():
+    from netphys.recording.kernels.launch import launch
+
+    reduction = Reduction(3, store=torch.float32)
+    outputs, state = make_outputs(reduction, 2), make_state(reduction)
+    outputs.samples = torch.zeros(3, 2).T
+    with pytest.raises(ValueError, match=r"outputs.samples has the strides \(1, 2\)"):
+        launch(reduction, torch.zeros(2, 3), make_plan(2), outputs, state)

@@ -22,7 +22,8 @@ from hypothesis.extra import numpy as arrays
 import netphys
 from netphys.cli import main
 from netphys.data import _packed, pack
-from netphys.data.nwb_header import SessionFileError, load_header
+from netphys.data.nwb_header import SessionFileError, load_header, save_header
+from netphys.data.nwb_layout import STATE
 from netphys.data.pack import pack_session
 from netphys.data.verify import verify_session
 
@@ -311,7 +312,7 @@ def test_verify_names_exactly_the_damaged_blocks(copy):
     assert set(zip(found.damaged["batch"], found.damaged["site"], strict=True)) == expected
     assert (found.damaged["expected"] != found.damaged["found"]).all()
     assert found.n_blocks == 31 * len(session.sites)
-    assert f"DAMAGED in {len(expected)} of" in found.summary()
+    assert f"DAMAGED in {len(expected)} places" in found.summary()
     assert json.loads(json.dumps(found.to_dict()))["intact"] is False
     batch, name = expected.pop()  # that batch as xxhash sees it, from the values themselves
     rows = session._row_batch(session._series[name].clock) == batch
@@ -336,6 +337,27 @@ def test_verify_in_small_pieces_finds_the_same(copy, monkeypatch):
     assert len(found.damaged) == 1 and found.damaged["site"][0] == SITE
 
 
+def test_verify_compares_online_statistics(copy):
+    """Their states lie in the file twice; the tables that other readers see follow from them."""
+    with h5py.File(copy) as file:
+        at, (n_slots, size) = (file[STATE].id.get_offset(), file[STATE].shape)
+        table = file[f"processing/online/{SITE}#moments"]
+        mean_at = table["mean"].id.get_offset()
+    change(copy, at + size - 20)
+    change(copy, mean_at + 7)
+    session = netphys.open_session(copy)
+    assert session.online(f"{SITE}#moments")["mean"].notnull().all()  # of the other copy
+    found = verify_session(copy, progress=False)
+    assert found.damaged["batch"].tolist() == [-1, -1]
+    assert found.damaged["site"][0] == f"online statistics, copy 1 of {n_slots}"
+    assert found.damaged["site"][1] == f"{SITE}#moments, column mean"
+    for slot in range(1, n_slots):
+        change(copy, at + slot * size + 70)
+    with pytest.raises(SessionFileError, match="the states of its online statistics are damaged"):
+        session.online(f"{SITE}#moments")
+    assert "a final state" in verify_session(copy, progress=False).summary()
+
+
 def test_verify_says_when_there_are_no_checksums():
     found = verify_session(Path(__file__).parent / "files" / "layout_1.nwb", progress=False)
     assert found.intact is None and "a file of layout 1 holds no checksums" in found.summary()
@@ -358,6 +380,38 @@ def test_a_damaged_chunk_is_an_error_for_every_reader_and_found(raw, folder, mon
     batches = np.unique(packed._row_batch("token")[first : first + rows])
     assert found.damaged["batch"].tolist() == batches.tolist()
     assert set(found.damaged["found"]) == {"unreadable"} and set(found.damaged["site"]) == {SITE}
+
+
+def test_a_chunk_that_is_not_there_is_named(raw, folder):
+    """Of a file whose chunk index was written anew, with a right header."""
+    path = folder / "b.nwb"
+    pack_session(raw["float16"].path, path, progress=False)
+    header = load_header(path)
+    with h5py.File(path, "r+") as file:
+        data = file[f"acquisition/{SITE}/data"]
+        shape, attributes = data.shape, dict(data.attrs)
+        del file[data.name]
+        options = {"chunks": (8, 16), "shuffle": True, **hdf5plugin.Zstd(clevel=1)}
+        new = file.create_dataset(f"acquisition/{SITE}/data", shape, "<f2", **options)
+        new.attrs.update(attributes)
+    save_header(path, header.block, [], header.commit)
+    with pytest.raises(SessionFileError, match=rf"a chunk of {SITE} cannot be read"):
+        netphys.open_session(path)[SITE].to_numpy()
+
+
+def test_open_refuses_data_compressed_in_another_way(raw, folder):
+    path = folder / "b.nwb"
+    pack_session(raw["float16"].path, path, progress=False)
+    header = load_header(path)
+    with h5py.File(path, "r+") as file:
+        data = file[f"acquisition/{SITE}/data"]
+        values, attributes = data[:], dict(data.attrs)
+        del file[data.name]
+        new = file.create_dataset(f"acquisition/{SITE}/data", data=values, compression="gzip")
+        new.attrs.update(attributes)
+    save_header(path, header.block, [], header.commit)
+    with pytest.raises(SessionFileError, match=f"{SITE} are compressed in another way"):
+        netphys.open_session(path)
 
 
 def test_a_frame_that_claims_another_size_takes_no_memory():

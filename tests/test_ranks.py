@@ -19,6 +19,7 @@ from conftest import make_model, make_stimuli
 import netphys
 from netphys.data._files import FileLock
 from netphys.recording import ranks as ranks_module
+from netphys.recording import record as record_module
 from netphys.recording.devices import choose_device
 from netphys.recording.ranks import RankError, Ranks, get_local_rank, join_ranks
 
@@ -415,3 +416,9 @@ def test_ranks_without_a_batch_and_ranks_that_differ(tmp_path, one_thread):
     assert "3 ranks share 2 batches: 1 of them have nothing to do" in said[0]
     assert codes == [1, 1, 1]  # a rank that would record something else is refused
     assert any("cannot be resumed: plan." in s for s in said), said
+
+
+def test_generation_is_for_one_process(tmp_path, gpt2, tokens, monkeypatch):
+    monkeypatch.setattr(record_module, "join_ranks", lambda: Ranks(0, 2))
+    with pytest.raises(ValueError, match=r"generate= is for one process.*has started 2"):
+        netphys.record(gpt2, tokens, tmp_path / "a.nwb", generate={"max_new_tokens": 2})

@@ -87,6 +87,27 @@ def test_ten_kills_lose_nothing():
     assert re.fullmatch(r"10 kills, \d+ committed batches compared after them, 0 lost", last)
 
 
+def test_300_damaged_files_are_refused_or_read_as_they_were():
+    check_fuzz(300)
+
+
+@pytest.mark.slow
+def test_10000_damaged_files_are_refused_or_read_as_they_were():
+    check_fuzz(10_000)
+
+
+def check_fuzz(n: int) -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "fuzz.py"), "--cases", str(n)],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.strip().splitlines()[-1]
+    assert last == f"{n} damaged files: no crash, no hang, nothing wrong unnoticed"
+
+
 # ---------------------------------------------------------------- the disk
 def need_bytes(subject, folder: Path) -> tuple[int, int]:
     """Return what a recording takes for its data, and in all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import subprocess
@@ -211,3 +212,31 @@ def test_files_of_layout_1_stay_readable():
     np.testing.assert_allclose(sums, [-0.35940027, -0.66430664, -0.49171215], rtol=1e-5)
     assert sums["condition"].to_numpy().tolist() == ["x", "y", "x"]
     check_nwb(path)
+
+
+@pytest.mark.damaged_files
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.update(commit=[f["commit"][0] + 1, 2]), "commit bytes are not where the head"),
+        (lambda f: f.update(mutable=f["mutable"][::-1]), "has a damaged header"),
+        (lambda f: f.update(mutable=[[-4096, 8]]), "has a damaged header"),
+        (lambda f: f.update(mutable=[[4096, 2**50]]), "has a damaged header"),
+        (lambda f: f.update(block=64), "has a damaged header"),
+        (lambda f: f.update(sha256=None), "has a damaged header"),
+        (lambda f: f.update(more=1), "has a damaged header"),
+        (lambda f: f.pop("commit"), "has a damaged header"),
+    ],
+)
+def test_open_refuses_a_header_that_no_file_can_have(change, message, copy):
+    """Its own checksum is right; what it says is not."""
+    data = copy.read_bytes()
+    magic, version, length, _ = struct.unpack("<16sII32s", data[:56])
+    fields = json.loads(data[56 : 56 + length])
+    change(fields)
+    text = json.dumps(fields).encode()
+    head = struct.pack("<16sII32s", magic, version, len(text), hashlib.sha256(text).digest())
+    block = load_header(copy).block
+    copy.write_bytes((head + text).ljust(block, b"\0") + data[block:])
+    with pytest.raises(SessionFileError, match=message):
+        netphys.open_session(copy)

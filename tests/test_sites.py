@@ -234,10 +234,10 @@ def test_every_family_loads_from_its_folder_with_the_same_sites(family, tmp_path
     assert twin.compute_hash() == netphys.load_subject(model, init="random", seed=3).compute_hash()
 
 
-def test_record_of_a_mixture_gives_a_row_per_token(tmp_path):
+def test_record_of_a_mixture_gives_a_row_per_token(aside):
     subject, stimuli = make_subject("mixtral"), make_stimuli("mixtral")
     session = netphys.record(
-        subject, stimuli, tmp_path / "a.nwb", sites=["router", "experts"], progress=False
+        subject, stimuli, aside / "a.nwb", sites=["router", "experts"], progress=False
     )
     n = sum(len(ids.split()) for ids in stimuli.table["token_ids"])
     for name in session.sites:
@@ -246,6 +246,38 @@ def test_record_of_a_mixture_gives_a_row_per_token(tmp_path):
     name = next(iter(session.select("experts")))
     assert ((session[name] > 0).sum(axis=1) == 2).all()
     assert session.units(name)["label"].tolist() == [f"L00.experts.{i}" for i in range(4)]
+
+
+def test_top_of_the_experts_names_the_chosen_ones_and_their_weights(aside):
+    session = netphys.record(
+        make_subject("qwen3_moe", make_model("qwen3_moe", layers=1)),
+        make_stimuli("qwen3_moe"),
+        aside / "a.nwb",
+        sites="experts",
+        store=["samples", "top"],
+        top_k=2,
+        progress=False,
+    )
+    name = "model.layers.0.mlp.gate@experts"
+    weights = session[name].to_numpy()
+    index, value = session[f"{name}#top.index"], session[f"{name}#top.value"]
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :2]
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_array_equal(value, np.take_along_axis(weights, order, axis=1))
+    assert (value.to_numpy() > 0).all()
+
+
+@pytest.mark.parametrize("family", ["clip", "whisper", "hubert", "qwen2_moe"])
+def test_patterns_leave_the_attention_of_every_part_as_it_was(family):
+    model = make_model(family, layers=1)
+
+    def kinds():
+        configs = (getattr(m, "config", None) for m in model.modules())
+        return [c._attn_implementation for c in configs if hasattr(c, "_attn_implementation")]
+
+    before = kinds()
+    listen(family, ["pattern"], model=model)
+    assert kinds() == before and "eager" not in before
 
 
 # Two towers
@@ -272,7 +304,7 @@ def test_record_of_two_towers_keeps_tokens_and_patches_apart(tmp_path):
     assert {"head", "query", "key"} <= set(session.units(f"{image}.self_attn@pattern"))
 
 
-def test_record_of_two_towers_by_items_names_positions(tmp_path):
+def test_record_of_two_towers_by_items_names_positions(aside):
     model = make_model("clip", layers=1)
 
     def see(images):
@@ -281,18 +313,18 @@ def test_record_of_two_towers_by_items_names_positions(tmp_path):
 
     subject = netphys.load_subject(model, input_fn=see)
     session = netphys.record(
-        subject, make_stimuli("vit"), tmp_path / "a.nwb", sites="resid", progress=False
+        subject, make_stimuli("vit"), aside / "a.nwb", sites="resid", progress=False
     )
     assert "position" in session.units("text_model.encoder.layers.0")
     assert "patch" in session.units("vision_model.encoder.layers.0")
 
 
-def test_record_of_two_towers_needs_an_input_function(tmp_path):
+def test_record_of_two_towers_needs_an_input_function(aside):
     subject = netphys.load_subject(make_model("clip", layers=1))
     with pytest.raises(ValueError, match=r"sees texts and images together\. Load it with input_fn"):
-        netphys.record(subject, make_stimuli("clip"), tmp_path / "a.nwb")
+        netphys.record(subject, make_stimuli("clip"), aside / "a.nwb")
     tower = netphys.load_subject(subject.model.vision_model)
-    session = netphys.record(tower, make_stimuli("vit"), tmp_path / "a.nwb", progress=False)
+    session = netphys.record(tower, make_stimuli("vit"), aside / "a.nwb", progress=False)
     assert session.sites == ["encoder.layers.0"]
 
 
@@ -319,12 +351,12 @@ def test_record_of_recurrent_layers_gives_a_row_per_step(tmp_path):
         np.testing.assert_allclose(second[i, : ids.shape[1]], two[0], rtol=1e-5, atol=1e-7)
 
 
-def test_record_of_time_first_layers_also_where_sizes_coincide(tmp_path):
+def test_record_of_time_first_layers_also_where_sizes_coincide(aside):
     ids = np.random.default_rng(0).integers(1, VOCABULARY, (8, 8))
     stimuli = netphys.load_stimuli(pd.DataFrame({"token_ids": [list(map(int, k)) for k in ids]}))
     model = make_model("lstm")
     session = netphys.record(
-        netphys.load_subject(model), stimuli, tmp_path / "a.nwb", sites="first", progress=False
+        netphys.load_subject(model), stimuli, aside / "a.nwb", sites="first", progress=False
     )
     with torch.no_grad():
         expected, _ = model.first(model.embed(torch.from_numpy(ids)).transpose(0, 1))
@@ -352,10 +384,10 @@ class Packed(torch.nn.Module):
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_record_of_packed_sequences_equals_the_padded_ones(batch_first, tmp_path):
+def test_record_of_packed_sequences_equals_the_padded_ones(batch_first, aside):
     model, stimuli = Packed(batch_first=batch_first, leave=0), make_stimuli("lstm")
     options = {"sites": ["rnn", "rnn@in"], "progress": False}
-    session = netphys.record(netphys.load_subject(model), stimuli, tmp_path / "a.nwb", **options)
+    session = netphys.record(netphys.load_subject(model), stimuli, aside / "a.nwb", **options)
     for i, ids in enumerate(stimuli.table["token_ids"]):
         x = model.embed(torch.tensor([int(k) for k in ids.split()])).detach()
         np.testing.assert_array_equal(session.trials("rnn@in")[i, : len(x)], x)
@@ -391,7 +423,7 @@ def test_record_refuses_a_cell_that_runs_step_by_step(tmp_path):
         )
 
 
-def test_convolutions_over_time_give_a_row_per_frame(tmp_path):
+def test_convolutions_over_time_give_a_row_per_frame(aside):
     class Wave(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -404,7 +436,7 @@ def test_convolutions_over_time_give_a_row_per_frame(tmp_path):
     frames = [rng.normal(size=(6, 3)).astype(np.float32) for _ in range(4)]  # 6 channels, 6 frames
     stimuli = netphys.load_stimuli(arrays=frames, kind="frames", rate=10.0)
     session = netphys.record(
-        netphys.load_subject(model), stimuli, tmp_path / "a.nwb", sites="conv", progress=False
+        netphys.load_subject(model), stimuli, aside / "a.nwb", sites="conv", progress=False
     )
     with torch.no_grad():
         expected = model(torch.from_numpy(np.stack(frames))).transpose(1, 2)

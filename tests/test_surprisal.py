@@ -434,6 +434,13 @@ def test_models_without_logits_are_refused():
     for name in ("builtin:minilm", "builtin:pixels"):
         with pytest.raises(ValueError, match="is not known to give probabilities of tokens"):
             SurprisalMeter(netphys.load_subject(name))
+    config = transformers.BartConfig(
+        vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+        decoder_attention_heads=1, encoder_ffn_dim=8, decoder_ffn_dim=8,
+    )  # fmt: skip
+    bart = netphys.load_subject(transformers.BartForConditionalGeneration(config))
+    with pytest.raises(ValueError, match="has an encoder and a decoder"):
+        SurprisalMeter(bart)
     with pytest.raises(ValueError, match="no tokenizer gives its mask token"):
         SurprisalMeter(netphys.load_subject(make_model("bert")))
 

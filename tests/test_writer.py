@@ -209,39 +209,6 @@ def wait_for_commits(path, process, n):
 
 
 @pytest.mark.slow
-def test_ten_kills_lose_no_committed_batch_and_resume_gives_the_same_bytes(tmp_path):
-    subject = netphys.load_subject(make_model("gpt2"))
-    stimuli = make_stimuli("gpt2", n=150)
-    options = {"sites": ["resid", "mlp"], "batch_size": 1, "progress": False}
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        whole = netphys.record(subject, stimuli, tmp_path / "whole.nwb", **options)
-        rng = np.random.default_rng()
-        path, seen = tmp_path / "killed.nwb", 0
-        for _ in range(10):
-            process = start(path)
-            wait_for_commits(path, process, min(seen + int(rng.integers(1, 12)), 149))
-            time.sleep(float(rng.uniform(0, 0.05)))
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            session = netphys.open_session(path)
-            assert session.commits.sum() >= seen
-            seen = int(session.commits.sum())
-            for name in session.sites:
-                kept = session[name]
-                rows = kept["sample"].to_numpy()
-                np.testing.assert_array_equal(kept, whole[name].to_numpy()[rows])
-        done = netphys.record(subject, stimuli, path, resume=True, **options)
-    finally:
-        torch.set_num_threads(threads)
-    assert_same_data(done, whole)
-    assert not list(tmp_path.glob(".*"))
-
-
-@pytest.mark.slow
 def test_a_second_writer_is_refused_and_readers_are_not(tmp_path):
     path = tmp_path / "a.nwb"
     process, other = start(path, delay=0.3), None

@@ -313,11 +313,11 @@ def _compute_cohort(cohort: Cohort, **options) -> RDM:
             )
     first = rdms[0]
     values = np.stack([r.data.to_numpy() for r in rdms], axis=-1)
-    dims, coords = (*first.data.dims, "seed"), dict(first.data.coords) | {"seed": cohort.labels}
+    dims, coords = (*first.data.dims, cohort.dim), dict(first.data.coords) | cohort.coords
     data = xr.DataArray(values, coords, dims, name=first.data.name, attrs=first.data.attrs)
     counts = np.stack([r.stats["n_constant"].to_numpy() for r in rdms], axis=-1)
     kept = {k: v for k, v in coords.items() if k not in PAIR}
-    stats = xr.Dataset({"n_constant": (("layer", "seed"), counts)}, kept)
+    stats = xr.Dataset({"n_constant": (("layer", cohort.dim), counts)}, kept)
     origin = {"members": dict(zip(cohort.labels, (r.provenance for r in rdms), strict=True))}
     return RDM(data, stats, params=first.params, provenance=origin)
 

@@ -93,19 +93,25 @@ def read_packed(
         def read() -> Iterator[tuple]:
             for row_run in row_runs:
                 for column_run in column_runs:
-                    where = (row_run[0], column_run[0])
-                    try:
-                        frame = data.read_direct_chunk(where)[1]
-                    except (OSError, RuntimeError) as error:
-                        raise SessionFileError(
-                            f"{path}: a chunk of {series.name} cannot be read ({error}). Copy the "
-                            "file again from the origin."
-                        ) from error
+                    frame = _read_frame(path, series, data, (row_run[0], column_run[0]))
                     yield row_run, column_run, frame
 
         for _ in map_ahead(place, read(), len(row_runs) * len(column_runs)):
             pass
     return out
+
+
+def _read_frame(path: Path, series: Series, data: h5py.h5d.DatasetID, where: tuple) -> bytes:
+    """Return a chunk as it lies in the file."""
+    try:
+        if data.get_chunk_info_by_coord(where).byte_offset is None:
+            raise OSError("it was never written")
+        return data.read_direct_chunk(where)[1]
+    except (OSError, RuntimeError) as error:
+        raise SessionFileError(
+            f"{path}: a chunk of {series.name} cannot be read ({error}). Copy the file again from "
+            "the origin."
+        ) from error
 
 
 def _split(key: slice | np.ndarray, size: int, step: int) -> tuple[list[tuple], int]:

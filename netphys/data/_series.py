@@ -149,6 +149,11 @@ def _list_filters(data: h5py.Dataset) -> list[int]:
     return [made.get_filter(i)[0] for i in range(made.get_nfilters())]
 
 
+def find_scale(units: pd.DataFrame) -> np.ndarray | None:
+    """Return what a step of an int8 series stands for, from its table of units."""
+    return units["scale"].to_numpy() if "scale" in units else None
+
+
 def load_table(group: h5py.Group) -> pd.DataFrame:
     """Read a DynamicTable as a DataFrame, columns in their order, without its id column."""
     columns = {}

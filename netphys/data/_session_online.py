@@ -10,6 +10,7 @@ import h5py
 import xarray as xr
 
 from netphys._check import suggest
+from netphys.data.nwb_header import SessionFileError
 from netphys.data.nwb_layout import STATE
 from netphys.data.online_state import (
     SLOTS,
@@ -67,6 +68,11 @@ def read_table(session: Session, name: str) -> xr.Dataset:
             f"It has: {', '.join(known) or 'none'}."
         )
     checkpoint = read_checkpoint(session.path, session.provenance)
+    if checkpoint is None and session.complete:
+        raise SessionFileError(
+            f"{session.path}: the states of its online statistics are damaged. Copy it again from "
+            "the origin, or record it again."
+        )
     if checkpoint is None:
         raise KeyError(f"{session.path.name} has no online statistics yet. Wait for a commit.")
     for task, state in zip(tasks, checkpoint.states, strict=True):

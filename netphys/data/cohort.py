@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from netphys._check import check_type, suggest
-from netphys.data.session import Session
+from netphys._check import check_option, check_type, suggest
+from netphys.data._cohort_file import MANIFEST, is_finished, load_manifest
+from netphys.data.nwb_header import SessionFileError
+from netphys.data.session import Session, open_session
+
+FACTORS = {"seed": "seed", "checkpoint": "model", "model": "model"}  # what varies, and its dim
+MIN_SEEDS = 5
+_STEP = re.compile(r"(?:step|checkpoint|ckpt|iter)[-_]?(\d+)", re.IGNORECASE)
 
 
 class Cohort:
@@ -19,6 +28,9 @@ class Cohort:
     ----------
     sessions : mapping of str to Session
         Label of each member (a seed, a checkpoint, a model) and its session, in the order to keep.
+    factor : str
+        What varies: "seed" (weights drawn anew: members are exchangeable), "checkpoint" (one
+        network during its training) or "model".
 
     Raises
     ------
@@ -28,23 +40,40 @@ class Cohort:
     Notes
     -----
     Stimuli are the same where their identifiers, their order, and the hash of everything that was
-    shown agree.
+    shown agree. A checkpoint is a model with fixed weights of its own, so checkpoints lie along
+    the dim `model`; where all labels say a training step ("step1000", "checkpoint-500"), the
+    coordinate `step` holds the numbers. They are no random factor, as seeds are.
     """
 
-    def __init__(self, sessions: Mapping[str, Session]):
+    def __init__(self, sessions: Mapping[str, Session], *, factor: str = "seed"):
         check_type("sessions", sessions, Mapping, "a mapping of labels to sessions")
         if not sessions:
             raise ValueError("sessions is empty. Give at least one session: {'seed 0': session}.")
         for label, session in sessions.items():
             check_type("label", label, str, "a text for each session")
             check_type(f"sessions[{label!r}]", session, Session, "what open_session returns")
-        self._sessions = dict(sessions)
+        check_option("factor", factor, FACTORS)
+        self._sessions, self.factor = dict(sessions), factor
         _check_same_stimuli(self._sessions)
 
     @property
     def labels(self) -> list[str]:
         """Labels of the members, in order."""
         return list(self._sessions)
+
+    @property
+    def dim(self) -> str:
+        """Dim along which the members lie: "seed", or "model" for models and checkpoints."""
+        return FACTORS[self.factor]
+
+    @property
+    def coords(self) -> dict[str, tuple[str, list]]:
+        """Coordinates of that dim: the labels, and `step` where checkpoints say it."""
+        coords: dict[str, tuple[str, list]] = {self.dim: (self.dim, self.labels)}
+        steps = [_STEP.fullmatch(label) for label in self.labels]
+        if self.factor == "checkpoint" and all(steps):
+            coords["step"] = (self.dim, [int(found[1]) for found in steps])
+        return coords
 
     @property
     def sites(self) -> list[str]:
@@ -77,15 +106,16 @@ class Cohort:
 
         Returns
         -------
-        data : DataArray, dims (seed, trial, unit)
-            Float64, arbitrary units; `seed` holds the labels of the members.
+        data : DataArray, dims (seed, trial, unit) or (model, trial, unit)
+            Float64, arbitrary units; the first dim is `dim`, and holds the labels of the members.
 
         Raises
         ------
         KeyError
             If a member does not have the site.
         ValueError
-            If members have different trials or numbers of units.
+            If members have different trials or numbers of units, or a trial column has the name of
+            the first dim.
         """
         pooled = {label: s.pool(site, how=how) for label, s in self._sessions.items()}
         (first, expected), *others = pooled.items()
@@ -95,11 +125,45 @@ class Cohort:
                     f"{data.name} has {_count(data)} in {label!r} and {_count(expected)} in "
                     f"{first!r}. Finish all recordings, and compare members of one architecture."
                 )
+        taken = [c for c in self.coords if c in expected.coords]
+        if taken:
+            raise ValueError(
+                f"column {taken[0]!r} of the stimuli has the name of what varies in this cohort. "
+                "Rename it in the stimulus table and record again."
+            )
         kept = [c for c in expected.coords if _is_common(c, pooled.values())]
         values = np.stack([d.to_numpy() for d in pooled.values()])
-        coords = {c: expected[c] for c in kept} | {"seed": self.labels}
-        dims = ("seed", "trial", "unit")
+        coords = {c: expected[c] for c in kept} | self.coords
+        dims = (self.dim, "trial", "unit")
         return xr.DataArray(values, coords, dims, name=expected.name, attrs=expected.attrs)
+
+    def check_population(self) -> None:
+        """Raise unless the members can stand for all networks of their kind.
+
+        Raises
+        ------
+        ValueError
+            If they are not seeds, are fewer than 5, or two of them have the same weights.
+        """
+        if self.factor != "seed":
+            raise ValueError(
+                f"the members of this cohort differ by {self.factor}, which is not drawn at "
+                "random: a result holds for these members only. For a claim about networks of a "
+                f"kind record at least {MIN_SEEDS} seeds of one."
+            )
+        if len(self) < MIN_SEEDS:
+            raise ValueError(
+                f"a cohort of {len(self)} seeds allows no claim about networks of this kind. "
+                f"Record at least {MIN_SEEDS}, or state the result for these networks only."
+            )
+        weights: dict[str, str] = {}
+        for label, session in self._sessions.items():
+            other = weights.setdefault(session.provenance["subject"]["weights_sha256"], label)
+            if other != label:
+                raise ValueError(
+                    f"{other!r} and {label!r} have the same weights: they are one network. Record "
+                    "another seed."
+                )
 
     def __repr__(self) -> str:
         n = len(next(iter(self)).trial_table)
@@ -146,3 +210,51 @@ def _find_difference(a: tuple, b: tuple) -> tuple[int, str, str]:
     wide = [[repr(v) for v in x] + ["missing"] * (n - len(x)) for x in (a, b)]
     i = next(i for i in range(n) if wide[0][i] != wide[1][i])
     return i, wide[0][i], wide[1][i]
+
+
+def open_cohort(folder: str | os.PathLike) -> Cohort:
+    """Open the sessions of a cohort that `record_cohort` made.
+
+    Parameters
+    ----------
+    folder : path-like
+        Its folder.
+
+    Returns
+    -------
+    cohort : Cohort
+        Members in the order in which they were given.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no cohort, or a member's file is missing.
+    SessionFileError
+        If the list of members is damaged, or a file is not the one that was recorded.
+    ValueError
+        If a member is not finished.
+    """
+    check_type("folder", folder, (str, os.PathLike), "the folder of a cohort")
+    folder = Path(folder).expanduser()
+    if not (folder / MANIFEST).is_file():
+        raise FileNotFoundError(
+            f"folder={str(folder)!r} holds no cohort ({MANIFEST} is missing). Give a folder that "
+            "record_cohort made."
+        )
+    manifest = load_manifest(folder)
+    check_option("factor", manifest.factor, FACTORS)
+    missing = [m.label for m in manifest.members if m.header is None]
+    if missing:
+        raise ValueError(
+            f"folder={str(folder)!r}: {len(missing)} of {len(manifest.members)} members are not "
+            f"finished ({', '.join(missing[:6])}). Go on with record_cohort(..., resume=True)."
+        )
+    sessions = {}
+    for member in manifest.members:
+        sessions[member.label] = open_session(folder / member.file)
+        if not is_finished(member, folder):
+            raise SessionFileError(
+                f"{folder / member.file} is not the file that was recorded as {member.label!r}: "
+                "it was replaced. Restore it, or record the cohort again."
+            )
+    return Cohort(sessions, factor=manifest.factor)

@@ -39,7 +39,8 @@ class Header:
     file_bytes : int
         Size of the whole file.
     mutable : tuple of (int, int)
-        Offset and length in bytes of each range that a recording writes, ascending.
+        Offset and length in bytes of each range that a recording writes, ascending; of a packed
+        file the runs of chunks.
     commit : tuple of (int, int)
         Offset and length of the commit bytes (one byte per planned batch).
     sha256 : str
@@ -159,7 +160,8 @@ def load_header(path: str | os.PathLike) -> Header:
                 f"{path} has {size:,} bytes where its header says {header.file_bytes:,}: it was "
                 "cut short or appended to. Copy it again from the origin, or record it again."
             )
-        if file.read(header.block - file.tell()).strip(b"\0"):
+        rest = header.block - file.tell()
+        if rest < 0 or file.read(rest).strip(b"\0"):
             raise SessionFileError(_DAMAGED.format(path))
         if _hash(file, header.block, header.mutable) != header.sha256:
             raise SessionFileError(
@@ -222,10 +224,37 @@ def _parse(path, file) -> Header:
     text = file.read(length) if length < 1 << 30 else b""
     if hashlib.sha256(text).digest() != digest or version < 1:
         raise SessionFileError(_DAMAGED.format(path))
-    fields = json.loads(text)
-    fields["mutable"] = tuple((int(a), int(n)) for a, n in fields["mutable"])
-    fields["commit"] = (int(fields["commit"][0]), int(fields["commit"][1]))
+    try:
+        return _check_fields(json.loads(text))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise SessionFileError(_DAMAGED.format(path)) from error
+
+
+def _check_fields(fields: dict) -> Header:
+    """Return a header, or raise ValueError if no file can be as it says."""
+    ranges, (at, n) = [_read_range(r) for r in fields["mutable"]], _read_range(fields["commit"])
+    block, size = _read_whole(fields["block"]), _read_whole(fields["file_bytes"])
+    end = block
+    for offset, length in [r for r in ranges if r[1]]:
+        if offset < end:
+            raise ValueError("ranges overlap")
+        end = offset + length
+    inside = BLOCK <= block <= size and end <= size and block <= at and at + n <= size
+    if not inside or block & (block - 1) or not isinstance(fields["sha256"], str):
+        raise ValueError("ranges outside the file")
+    fields |= {"mutable": tuple(ranges), "commit": (at, n)}
     return Header(**fields)
+
+
+def _read_range(value: object) -> tuple[int, int]:
+    offset, length = value
+    return _read_whole(offset), _read_whole(length)
+
+
+def _read_whole(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("no number of bytes")
+    return value
 
 
 def _hash(file, start: int, skip: tuple[tuple[int, int], ...]) -> str:

@@ -137,8 +137,8 @@ class Checkpoint:
             As many as `compute_slot_bytes` says.
         """
         body = b"".join(np.ascontiguousarray(a).tobytes() for s in self.states for a in s.values())
-        check = xxhash.xxh3_64_intdigest(body)
-        return _HEADER.pack(self.sequence, self.n_done, self.n_items, check, self.digest) + body
+        head = self.sequence, self.n_done, self.n_items
+        return _HEADER.pack(*head, _compute_check(*head, self.digest, body), self.digest) + body
 
 
 def unpack_checkpoint(data: bytes, tasks: Sequence[Task]) -> Checkpoint | None:
@@ -158,7 +158,7 @@ def unpack_checkpoint(data: bytes, tasks: Sequence[Task]) -> Checkpoint | None:
     """
     sequence, n_done, n_items, check, digest = _HEADER.unpack_from(data)
     body = memoryview(data)[_HEADER.size :]
-    if sequence < 1 or xxhash.xxh3_64_intdigest(body) != check:
+    if sequence < 1 or _compute_check(sequence, n_done, n_items, digest, body) != check:
         return None
     states, at = [], 0
     for task in tasks:
@@ -169,6 +169,13 @@ def unpack_checkpoint(data: bytes, tasks: Sequence[Task]) -> Checkpoint | None:
             state[name], at = values.copy(), at + 8 * n
         states.append(state)
     return Checkpoint(sequence, n_done, n_items, digest, states)
+
+
+def _compute_check(sequence: int, n_done: int, n_items: int, digest: bytes, body) -> int:
+    """Return the checksum of all that a slot says."""
+    whole = xxhash.xxh3_64(_HEADER.pack(sequence, n_done, n_items, 0, digest))
+    whole.update(body)
+    return whole.intdigest()
 
 
 def find_checkpoint(slots: Sequence[bytes], tasks: Sequence[Task]) -> Checkpoint | None:

@@ -23,13 +23,13 @@ from netphys._check import check_option, check_type, suggest
 from netphys.data._dask import make_dask
 from netphys.data._parts import check_parts
 from netphys.data._pool import POOLS
-from netphys.data._series import Series, get_text, load_table, read_series
+from netphys.data._series import Series, find_scale, get_text, load_table, read_series
 from netphys.data._session_online import list_tables, read_checkpoint, read_table
 from netphys.data._session_summary import make_html, make_summary, make_text
 from netphys.data._session_trials import cut_trials, pool_trials
 from netphys.data._stored import StoredArray, make_lazy
 from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
-from netphys.data.nwb_layout import CHECKSUMS, COUNT_NAMES, COUNTS, PACKED, PROVENANCE
+from netphys.data.nwb_layout import CHECKSUMS, COMMIT, COUNT_NAMES, COUNTS, PACKED, PROVENANCE
 from netphys.data.online_state import Checkpoint
 
 
@@ -105,6 +105,9 @@ class Session:
         self.packing: Mapping | None = json.loads(file[PACKED][()]) if PACKED in file else None
 
     def _check_places(self, file: h5py.File) -> None:
+        commit = file[COMMIT].id
+        if (commit.get_offset(), commit.get_storage_size()) != self._header.commit:
+            raise KeyError("the commit bytes are not where the header says")
         for name, series in self._series.items():
             if series.chunk is not None or series.parts:
                 continue
@@ -262,7 +265,7 @@ class Session:
         if info.chunk is not None or info.parts:
             return self._label(info, make_lazy(self._store(info, units, rows)), rows, units)
         stored = info.map(self.path)
-        values = info.decode(stored if rows is None else stored[rows], _find_scale(units))
+        values = info.decode(stored if rows is None else stored[rows], find_scale(units))
         return self._label(info, values, rows, units)
 
     def to_dask(self, site: str, *, chunk_mb: float = 64.0) -> xr.DataArray:
@@ -304,7 +307,7 @@ class Session:
         return None if commits.all() else np.flatnonzero(commits[self._row_batch(info.clock)])
 
     def _store(self, info: Series, units: pd.DataFrame, rows: np.ndarray | None) -> StoredArray:
-        return StoredArray(self.path.resolve(), self._digest, info, _find_scale(units), rows)
+        return StoredArray(self.path.resolve(), self._digest, info, find_scale(units), rows)
 
     def _label(
         self, info: Series, values: object, rows: np.ndarray | None, units: pd.DataFrame
@@ -494,7 +497,3 @@ def open_session(path: str | os.PathLike) -> Session:
     (True, ['transformer.h.0@in'])
     """
     return Session(path)
-
-
-def _find_scale(units: pd.DataFrame) -> np.ndarray | None:
-    return units["scale"].to_numpy() if "scale" in units else None

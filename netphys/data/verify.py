@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
@@ -13,6 +14,8 @@ from tqdm.auto import tqdm
 from netphys.data._checksums import BatchSums, compute_bounds, load_rows, overlap, split_rows
 from netphys.data._series import Series
 from netphys.data.nwb_header import SessionFileError
+from netphys.data.nwb_layout import STATE
+from netphys.data.online_state import name_table, read_tasks, unpack_checkpoint
 from netphys.data.session import Session, open_session
 
 _COLUMNS = ("batch", "site", "expected", "found")
@@ -29,7 +32,8 @@ class Verification:
         The file.
     damaged : DataFrame
         One row per damaged block: batch, site (with its form), and the expected and found checksum
-        as 16 hexadecimal digits; "unreadable" where a packed block cannot be unpacked.
+        as 16 hexadecimal digits; "unreadable" where a packed block cannot be unpacked. Online
+        statistics that are not as they were at the end of the recording have batch -1.
     n_blocks : int
         Blocks that were compared: the rows of one committed batch in one series.
     n_bytes : int
@@ -71,12 +75,13 @@ class Verification:
         if not len(self.damaged):
             return f"{self.path}: intact ({size})"
         lines = [
-            f"  batch {row.batch}, {row.site}: {row.found} where {row.expected} was recorded"
+            (f"  batch {row.batch}, " if row.batch >= 0 else "  ")
+            + f"{row.site}: {row.found} where {row.expected} was recorded"
             for row in self.damaged.head(20).itertuples()
         ]
         more = len(self.damaged) - len(lines)
         lines += [f"  and {more} more"] if more else []
-        head = f"{self.path}: DAMAGED in {len(self.damaged)} of {size}"
+        head = f"{self.path}: DAMAGED in {len(self.damaged)} places ({size})"
         return "\n".join([head, *lines])
 
     def to_dict(self) -> dict:
@@ -149,6 +154,8 @@ def verify_session(path: str | os.PathLike, *, progress: bool = True) -> Verific
                     session, name, commits, checksums[:, place], found, bar
                 )
                 n_blocks, n_bytes = n_blocks + blocks, n_bytes + size
+        if commits.all():
+            found += _check_online(session)
     return Verification(
         session.path,
         pd.DataFrame(found, columns=_COLUMNS),
@@ -193,3 +200,29 @@ def _check_series(
         found.append((int(batch), name, f"{expected[batch]:016x}", got))
     rows = int(np.diff(bounds)[commits].sum())
     return int(commits.sum()), rows * series.n_columns * series.stored.itemsize
+
+
+def _check_online(session: Session) -> list[tuple]:
+    """Return what is damaged of the online statistics of a complete recording."""
+    tasks, found = read_tasks(session.provenance.get("online", ())), []
+    if not tasks:
+        return found
+    with h5py.File(session.path, "r") as file:
+        slots = [slot.tobytes() for slot in file[STATE][:]]
+        states = [unpack_checkpoint(slot, tasks) for slot in slots]
+        for number, (slot, state) in enumerate(zip(slots, states, strict=True)):
+            if state is None and any(slot):
+                name = f"online statistics, copy {number + 1} of {len(slots)}"
+                found.append((-1, name, "a valid state", "damaged"))
+        final = [s for s in states if s is not None and s.is_final]
+        if not final:
+            found.append((-1, "online statistics", "a final state", "none"))
+            return found
+        for task, state in zip(tasks, final[0].states, strict=True):
+            for table in task.statistic.finish(state):
+                name = name_table(task, table)
+                for column, values in table.columns.items():
+                    stored = file[f"processing/online/{name}/{column}"][()]
+                    if not np.allclose(stored, values, rtol=1e-9, atol=0, equal_nan=True):
+                        found.append((-1, f"{name}, column {column}", "its state", "another"))
+    return found

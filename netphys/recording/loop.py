@@ -21,6 +21,7 @@ from netphys.recording.compiled import compile_model
 from netphys.recording.passes import Tap, is_plain, make_batch
 from netphys.recording.prepare import Run, compute_costs
 from netphys.recording.ranks import RankError, Ranks
+from netphys.recording.show import make_show
 from netphys.recording.sites import Site
 from netphys.recording.slices import SliceWriter
 from netphys.recording.statistics import Tally
@@ -77,13 +78,14 @@ def record_batches(
     counts: dict[str, torch.Tensor] = {}
     sites = [p.shape.site for p in run.sites]
 
-    def take(site: Site, value: torch.Tensor) -> None:
-        counts[site.name] = taps[site.name].take(value, batch)
+    def take(site: Site, value: torch.Tensor, n_absent: int | None = None) -> None:
+        counts[site.name] = taps[site.name].take(value, batch, n_absent)
 
+    show = make_show(run, take)
     with (
         _open_writer(run, path, layout, writing, ranks) as writer,
         show_variability(run.subject.model, run.draw_seeds) as draw,
-        Capture(run.subject.model, sites, take, graph=run.compile is not False) as capture,
+        Capture(run.subject.model, sites, show.take, graph=run.compile is not False) as capture,
         tqdm(
             total=sum(n_trials.values()),
             initial=sum(n_trials.values()) - sum(n_trials[n] for n in todo),
@@ -102,10 +104,7 @@ def record_batches(
             rows, feed = run.plan[number], number not in fed
             first = {c: int(r[begin[number]]) for c, r in first_rows.items()}
             batch = make_batch(run, number, first, feed=feed and bool(run.tasks))
-            args, kwargs = run.presentation.make_inputs(rows)
-            capture.start()
-            draw(functools.partial(model, *args, **kwargs), rows)
-            capture.check()
+            draw(functools.partial(show.show, model, rows, capture), rows)
             found = _check_counts(run, counts, rows)
             if batch.sequence_info is not None:
                 tally.end_batch(batch.sequence_info)

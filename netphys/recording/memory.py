@@ -35,6 +35,14 @@ def check_memory(run: Run, max_memory: int) -> int:
             f"{states / 1e6:,.1f} MB. Give more, or fewer statistics, sites or units=."
         )
     max_memory -= states
+    held = compute_held_bytes(run)
+    if held > max_memory:
+        raise MemoryError(
+            f"max_memory={max_memory / 1e6:,.0f} MB is too little: while tokens are generated one "
+            f"batch of all sites is kept, {held / 1e6:,.1f} MB. Give more, a smaller batch_size= "
+            "or max_new_tokens, or fewer sites."
+        )
+    max_memory -= held
     sizes = [(compute_block_bytes(run, s.name), s.name) for s in run.spec.series]
     largest, name = max(sizes, default=(0, ""))
     need = 2 * largest  # one that is filled while one is written
@@ -45,6 +53,28 @@ def check_memory(run: Run, max_memory: int) -> int:
             f"{need / 1e6:,.0f} MB, a smaller batch_size=, or store less of it."
         )
     return min(max_memory, max(need, _PENDING))
+
+
+def compute_held_bytes(run: Run) -> int:
+    """Return the most bytes that are kept of a batch until it has been shown.
+
+    Parameters
+    ----------
+    run : Run
+        What will be recorded.
+
+    Returns
+    -------
+    n_bytes : int
+        0 where a batch is one forward pass; all sites, and one of them twice, where its tokens are
+        shown one by one.
+    """
+    shown = run.presentation
+    if shown.decoding is None:
+        return 0
+    n_rows = max(len(rows) * int(shown.n_shown[rows[0]]) for rows in run.plan)
+    sizes = [n_rows * p.shape.n_units * p.shape.dtype.itemsize for p in run.sites]
+    return sum(sizes) + max(sizes, default=0)
 
 
 def compute_block_bytes(run: Run, name: str) -> int:

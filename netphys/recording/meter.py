@@ -12,7 +12,7 @@ import torch
 from netphys._check import check_option, check_positive, check_type
 from netphys.recording.boundaries import Boundaries, find_boundaries
 from netphys.recording.capture import hold_still
-from netphys.recording.present import Presentation
+from netphys.recording.presentation import Presentation
 from netphys.recording.subject import Subject
 
 UNITS = ("surprisal", "entropy", "rank")
@@ -346,6 +346,11 @@ def _find_kind(subject: Subject, kind: str | None) -> str:
     name = type(subject.model).__name__
     if kind is not None:
         check_option("kind", kind, KINDS)
+    elif getattr(subject.config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"{subject.name!r} ({name}) has an encoder and a decoder: its probabilities of tokens "
+            "are those of a second text. Load a causal or masked language model."
+        )
     elif name in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
         kind = "causal"
     elif name in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values():

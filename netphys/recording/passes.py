@@ -88,7 +88,7 @@ class Tap:
             scale = plan.series["samples"].units["scale"].to_numpy()
             self._scale = torch.tensor(scale, device=device)
 
-    def take(self, value: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def take(self, value: torch.Tensor, batch: Batch, n_absent: int | None = None) -> torch.Tensor:
         """Reduce what passed the site in one batch and hand it to the writer.
 
         Parameters
@@ -97,6 +97,9 @@ class Tap:
             What passed.
         batch : Batch
             The batch.
+        n_absent : int, optional
+            Keys, summed over the recorded samples, that attention weights lack; as many for each
+            sample as the shape says if left out.
 
         Returns
         -------
@@ -112,7 +115,7 @@ class Tap:
         info = batch.sequence_info if shape.is_sequence else batch.item_info
         reduction, state = self._counting if info is not None else (self._reduction, self._state)
         kernels.run(reduction, rows, where, outputs, state, workspace=self._workspace)
-        counts = self._count(outputs, targets, value, where)
+        counts = self._count(outputs, targets, value, where, n_absent)
         if self._scale is not None:
             counts[0, 1] += self._quantize(rows, where, targets["samples"])
         for form, block in blocks.items():
@@ -166,12 +169,14 @@ class Tap:
         targets: dict[str, torch.Tensor],
         value: torch.Tensor,
         where: kernels.Plan,
+        n_absent: int | None,
     ) -> torch.Tensor:
         """Return the counters of every series of the site."""
         shape, nonfinite = self.plan.shape, outputs.nonfinite
         if shape.site.side == "pattern":  # keys that a shorter trial does not have are no fault
-            absent = shape.unit_shape[-1] - value.shape[-1]
-            nonfinite = nonfinite - absent * where.n_kept * shape.n_units // shape.unit_shape[-1]
+            if n_absent is None:
+                n_absent = (shape.unit_shape[-1] - value.shape[-1]) * where.n_kept
+            nonfinite = nonfinite - n_absent * shape.n_units // shape.unit_shape[-1]
         counts = torch.zeros(
             (len(targets), len(COUNT_NAMES)), dtype=torch.int64, device=value.device
         )

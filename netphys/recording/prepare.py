@@ -16,7 +16,7 @@ from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture
 from netphys.recording.forms import Forms, check_patterns
 from netphys.recording.plan import Clocks, SitePlan, make_clocks, plan_site
-from netphys.recording.present import Presentation, hash_inputs, make_plan, present
+from netphys.recording.present import Presentation, hash_inputs, make_plan
 from netphys.recording.provenance import hash_plan, make_provenance
 from netphys.recording.ranks import Ranks
 from netphys.recording.rows import SiteShape, find_shape
@@ -49,6 +49,12 @@ _DESCRIPTIONS = {
     "repeat": "number of the repeat of a stimulus, from 0",
     "repeat_of": "stimulus_id of the stimulus that is repeated",
     "draw_seed": "with those of its batch, seeds what the subject draws at random in the trial",
+    "phase": "prefill: shown with the whole prompt; decode: generated, shown alone",
+    "n_prompt_tokens": "tokens of the prompt, with its context",
+    "n_generated_tokens": "tokens that were generated; the last one is not shown to the subject",
+    "stop_reason": "eos: the subject ended it; limit: max_new_tokens did",
+    "generated_token_ids": "numbers of the generated tokens",
+    "generated_text": "text of the generated tokens, without special ones",
     "scale": "what one step of the stored int8 values stands for, a.u.",
 }
 
@@ -99,6 +105,7 @@ class Run:
 def prepare(
     subject: Subject,
     stimuli: Stimuli,
+    presentation: Presentation,
     sites: list[Site],
     forms: Forms,
     online: Sequence[Statistic],
@@ -115,6 +122,8 @@ def prepare(
     ----------
     subject, stimuli
         Who is shown what.
+    presentation : Presentation
+        The stimuli, made ready for the subject.
     sites : list of Site
         Where to record.
     forms : Forms
@@ -138,7 +147,6 @@ def prepare(
         Nothing is written yet.
     """
     check_patterns(forms, sites)
-    presentation = present(subject, stimuli)
     plan = make_plan(presentation.keys, options["batch_size"])
     draw_seeds = find_draw_seeds(stimuli.table, "dropout")
     scales, digests = {}, {} if slices is not None else None
@@ -161,7 +169,9 @@ def prepare(
     provenance = make_provenance(
         subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
     )
-    spec = _make_spec(subject, stimuli, plan, planned, clocks, tasks, provenance, n_ranks)
+    spec = _make_spec(
+        subject, stimuli, presentation, plan, planned, clocks, tasks, provenance, n_ranks
+    )
     return Run(
         subject,
         presentation,
@@ -259,6 +269,7 @@ def compute_costs(presentation: Presentation, plan: Sequence[Sequence[int]]) -> 
 def _make_spec(
     subject: Subject,
     stimuli: Stimuli,
+    presentation: Presentation,
     plan: list[list[int]],
     sites: list[SitePlan],
     clocks: Clocks,
@@ -266,8 +277,11 @@ def _make_spec(
     provenance: dict,
     n_ranks: int,
 ) -> SessionSpec:
-    columns = stimuli.table.iloc[clocks.trials["stimulus_index"]].reset_index(drop=True)
-    trials = pd.concat([clocks.trials, columns], axis=1)
+    order, decoding = clocks.trials["stimulus_index"].to_numpy(), presentation.decoding
+    columns = stimuli.table.iloc[order].reset_index(drop=True)
+    made = {} if decoding is None else {k: v[order] for k, v in decoding.columns.items()}
+    trials = pd.concat([clocks.trials, columns.drop(columns=made, errors="ignore")], axis=1)
+    trials = trials.assign(**made)
     if "variability" not in trials:
         trials.insert(len(clocks.trials.columns), "variability", "none")
     return SessionSpec(

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from netphys.recording.subject import Subject
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What was generated: the model is shown prompts at once, then token by token.
+
+    Parameters
+    ----------
+    n_prompt : ndarray of int64, shape (n_trials,)
+        Tokens of each prompt; the positions after these are shown one by one.
+    digests : dict of str to str
+        Per batch (its trials, joined by spaces) the SHA-256 of the logits that tokens were drawn
+        from: showing the same tokens again must give the same.
+    columns : dict of str to ndarray
+        What the trials table says of each trial, in the order of the stimulus table.
+    facts : dict
+        For the provenance, JSON-ready.
+    """
+
+    n_prompt: np.ndarray
+    digests: Mapping[str, str]
+    columns: Mapping[str, np.ndarray]
+    facts: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -32,6 +55,8 @@ class Presentation:
         ``make_inputs(rows)`` returns positional and keyword arguments of the model for a batch.
     rate : float
         Samples per second where they are evenly spaced in time; 1 otherwise.
+    decoding : Decoding or None
+        Set where tokens were generated; `make_inputs` then gives prompts and these in one.
     """
 
     clock: str
@@ -41,6 +66,7 @@ class Presentation:
     tables: list[dict[str, np.ndarray]]
     make_inputs: Callable[[Sequence[int]], tuple[tuple, dict]]
     rate: float = 1.0
+    decoding: Decoding | None = None
 
     @property
     def is_sequence(self) -> bool:

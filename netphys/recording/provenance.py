@@ -78,6 +78,7 @@ def make_provenance(
         "series": [s.name for p in sites for s in p.series.values()],
         **options["forms"],
         "compile": options["compile"],
+        "generate": None if presentation.decoding is None else dict(presentation.decoding.facts),
         "online": options["online"],
         "ranks": options["ranks"],
         "share": options["share"],

@@ -30,15 +30,20 @@ from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import hold_still
 from netphys.recording.compiled import check_not_compiled
 from netphys.recording.forms import make_forms
+from netphys.recording.generate import Generation, check_variability, make_generation
 from netphys.recording.loop import record_batches
 from netphys.recording.memory import DEFAULT_MEMORY, check_memory
 from netphys.recording.online import make_accumulators
 from netphys.recording.prepare import prepare
+from netphys.recording.present import present
+from netphys.recording.presentation import Presentation
+from netphys.recording.prompts import present_sampled
 from netphys.recording.provenance import check_same
 from netphys.recording.ranks import Ranks, join_ranks, name_part
 from netphys.recording.sites import select_sites
 from netphys.recording.slices import check_slices
 from netphys.recording.subject import Subject
+from netphys.recording.tokens import find_log
 from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
 
 
@@ -59,6 +64,7 @@ def record(
     commit_batches: int | None = None,
     compile: bool | Mapping[str, object] = False,
     online: Sequence[str | Statistic | Mapping] | str | Statistic = (),
+    generate: Mapping[str, object] | None = None,
     files: str = "one",
     nonfinite: str = "raise",
     resume: bool = False,
@@ -112,6 +118,10 @@ def record(
     online : sequence of str or Statistic
         Statistics to keep of every site while samples go by ("moments", "sparsity", ...; see
         `netphys.core.online`); with ``store=None`` no activation is stored.
+    generate : dict, optional
+        Let the subject go on from every prompt and record it meanwhile: "max_new_tokens" (needed),
+        "greedy", "temperature", "top_k", "top_p", "eos" (tokens that end a trial) and "seed"; see
+        `netphys.recording.generate.Generation`. Samples then have a `phase`, trials their text.
     files : str
         Of several processes that torchrun started, each records a share of the batches: into "one"
         file that all of them see, or "per-rank" into its own, where they share no file system or
@@ -176,6 +186,8 @@ def record(
         raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")
     check_type("compile", compile, (bool, Mapping), "True, False, or options of torch.compile")
     check_not_compiled(subject.model)
+    generation = make_generation(generate)
+    check_variability(stimuli.table, generation, compile)
     path = Path(path).expanduser()
     chosen = select_sites(subject.model, sites)
     eager = any(s.side == "pattern" for s in chosen)
@@ -196,9 +208,13 @@ def record(
             "forms": forms.to_dict(),
             "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
+        presentation = _present(
+            subject, stimuli, generation, path, ranks, batch_size, resume, progress
+        )
         run = prepare(
             subject,
             stimuli,
+            presentation,
             chosen,
             forms,
             statistics,
@@ -218,10 +234,35 @@ def record(
             layout, done, checkpoint = _open_together(path, run.spec, writers, resume, overwrite)
         except OSError as error:
             raise explain_disk_error(error, path) from error
+        if writers.is_first:
+            find_log(path).unlink(missing_ok=True)  # the tokens are in the file now
         if not all(done):
             record_batches(run, path, layout, done, checkpoint, writing, progress, writers)
         ranks.wait("end")
     return open_session(path)
+
+
+def _present(
+    subject: Subject,
+    stimuli: Stimuli,
+    generation: Generation | None,
+    path: Path,
+    ranks: Ranks,
+    batch_size: int,
+    resume: bool,
+    progress: bool,
+) -> Presentation:
+    """Prepare the stimuli for the subject; first let it go on from them, if that is asked for."""
+    if generation is None:
+        return present(subject, stimuli)
+    if ranks.size > 1:
+        raise ValueError(
+            f"generate= is for one process, and torchrun has started {ranks.size}. Record each "
+            "part of the prompts into a file of its own, without torchrun."
+        )
+    return present_sampled(
+        subject, stimuli, generation, path, batch_size=batch_size, resume=resume, progress=progress
+    )
 
 
 def _check_target(path: Path, resume: bool, overwrite: bool) -> None:

@@ -102,7 +102,8 @@ class SiteShape:
                 f"site={self.site.name!r} changed from {self.dtype} to {value.dtype} between "
                 "batches. Choose another module."
             )
-        return value.reshape(n_rows, self.n_units)
+        rows = value.reshape(n_rows, self.n_units)
+        return rows if rows.stride(1) == 1 else rows.contiguous()  # channels came first
 
 
 def find_shape(

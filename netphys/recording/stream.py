@@ -13,7 +13,8 @@ import torch
 from netphys._check import check_option, check_positive, check_type
 from netphys.recording.corpus import Item, SourceDigest, read_items
 from netphys.recording.online.batch import BatchInfo
-from netphys.recording.present import _call_input_fn, make_plan
+from netphys.recording.present import make_plan
+from netphys.recording.presentation import call_input_fn
 from netphys.recording.subject import Subject
 
 SPLITS = ("line", "piece")
@@ -134,7 +135,7 @@ class StreamBatch:
             On the subject's device.
         """
         if subject.input_fn is not None:
-            return _call_input_fn(subject, self.ids.tolist())
+            return call_input_fn(subject, self.ids.tolist())
         ids = torch.from_numpy(self.ids).to(subject.device)
         return ((), {"input_ids": ids}) if subject.config is not None else ((ids,), {})
 

@@ -12,7 +12,8 @@ from netphys._check import check_positive, check_type
 from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import hold_still
 from netphys.recording.meter import UNITS, SurprisalMeter, WordScores
-from netphys.recording.present import Presentation, make_plan, present
+from netphys.recording.present import make_plan, present
+from netphys.recording.presentation import Presentation
 from netphys.recording.subject import Subject
 
 NOTHING_BEFORE = "nothing precedes the first token"

@@ -11,9 +11,9 @@ from netphys.recording.kernels.contract import (
     merge_state,
 )
 from netphys.recording.kernels.cpu import Workspace
+from netphys.recording.kernels.dispatch import run
 from netphys.recording.kernels.plan import Plan, make_plan
 from netphys.recording.kernels.ring import DeviceRing, Received
-from netphys.recording.kernels.run import run
 
 __all__ = [
     "DeviceRing",

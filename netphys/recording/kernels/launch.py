@@ -106,13 +106,19 @@ def launch(
     Raises
     ------
     ValueError
-        If the values are float64.
+        If the values are float64, or an output is not contiguous.
     """
     if reduction.dtype == torch.float64:
         raise ValueError(
             "x has the type torch.float64, which the kernels of cards do not take. Run the model "
             "in float32, or on the CPU."
         )
+    for name, value in outputs.items().items():
+        if not value.is_contiguous():
+            raise ValueError(
+                f"outputs.{name} has the strides {value.stride()}. Give contiguous memory to a "
+                "card, such as make_outputs makes."
+            )
     call = Launch(reduction, x, plan, outputs, state, tile_rows or ROWS, tile_bytes or BYTES)
     if plan.n_kept:
         sets = reduction.segment_sets or (None,)

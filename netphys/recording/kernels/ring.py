@@ -12,8 +12,8 @@ import torch
 from netphys._check import check_positive
 from netphys.recording.kernels.contract import Outputs, Reduction, State, make_outputs
 from netphys.recording.kernels.cpu import Workspace
+from netphys.recording.kernels.dispatch import run
 from netphys.recording.kernels.plan import Plan
-from netphys.recording.kernels.run import run
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,9 @@ class DeviceRing:
     the copy to a pinned slot of the host on a stream of its own. Where all slots are taken, `push`
     waits until one is released, and counts the time: nothing is overwritten, nothing is dropped.
     What was received is released in order; another thread may do both. Where the device replays a
-    recorded graph, `fire` is in the graph and `send` follows each replay.
+    recorded graph, `fire` is in the graph and `send` follows each replay. In a compiled model, call
+    `push` inside a ``torch.library.custom_op`` that mutates a token of its own: a mutated argument
+    is put back from a copy afterwards, which would undo what the ring does to its cursor.
 
     Parameters
     ----------

@@ -205,7 +205,10 @@ class OtherSite:
                 self._shape = find_shape(
                     site, value, *size, sequence=sequence, n_keys=size[1], dtype="native"
                 )
-            found.append(self._shape.to_rows(value, *size, batch.mask))
+            rows = self._shape.to_rows(value, *size)
+            if batch.mask is not None and self._shape.is_sequence:
+                rows = rows[torch.from_numpy(batch.mask.reshape(-1)).to(rows.device)]
+            found.append(rows)
 
         def move(value: object) -> object:
             return value.to(self._subject.device) if isinstance(value, torch.Tensor) else value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from netphys.recording.kernels.contract import Outputs, Reduction, State
@@ -45,7 +47,9 @@ def run(
     Raises
     ------
     ValueError
-        If something does not fit the reduction.
+        If something does not fit the reduction, or `x` is neither on the CPU nor on a CUDA device.
+    ImportError
+        If a card is used and triton is missing.
 
     Notes
     -----
@@ -65,9 +69,19 @@ def run(
         if cursor is not None:
             cursor += 1
         return
-    from netphys.recording.kernels.launch import launch
-
+    launch = _load_launch()
     launch(reduction, x, plan, outputs, state, basis=basis, tile_rows=tile_rows)
+
+
+def _load_launch() -> Callable[..., None]:
+    try:
+        from netphys.recording.kernels.launch import launch
+    except ImportError as error:
+        raise ImportError(
+            "Reducing on a card needs triton, which comes with torch for CUDA: install that, or "
+            "pip install 'netphys[gpu-test]'."
+        ) from error
+    return launch
 
 
 def _slots(outputs: Outputs) -> int:
@@ -83,6 +97,16 @@ def _check(
             f"x of shape {tuple(x.shape)}, type {x.dtype} and strides {x.stride()} does not fit. "
             f"Give {r.dtype} of shape {shape} with the units of a row side by side."
         )
+    if x.device.type not in ("cpu", "cuda"):
+        raise ValueError(
+            f"x is on {str(x.device)!r}, where no pass runs. Move it to the CPU first: x.cpu()."
+        )
+    for name, value in outputs.items().items():
+        if value.device != x.device:
+            raise ValueError(
+                f"outputs.{name} is on {str(value.device)!r} and x on {str(x.device)!r}. Make both "
+                "on one device."
+            )
     lead = 0 if outputs.cursor is None else 1
     last = plan.n_out
     for name, value in outputs.items().items():
