@@ -1,14 +1,15 @@
-"""Commands over session files: verify and pack."""
+"""Commands over session files: verify, pack and join."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 
 def add_commands(commands: argparse._SubParsersAction, epilog: str) -> None:
-    """Add `verify` and `pack` to the commands of a parser."""
+    """Add `verify`, `pack` and `join` to the commands of a parser."""
     verify = commands.add_parser(
         "verify", help="compare the data of session files with their checksums", epilog=epilog
     )
@@ -38,6 +39,39 @@ def add_commands(commands: argparse._SubParsersAction, epilog: str) -> None:
     pack.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
     pack.add_argument("--quiet", action="store_true", help="no progress bar")
     pack.set_defaults(function=_pack)
+
+    join = commands.add_parser(
+        "join", help="make one session of the files of several ranks", epilog=epilog
+    )
+    join.add_argument("out", help="file to make; its data stay in FILE ... unless --copy is given")
+    join.add_argument("file", nargs="+", help="the files of all ranks (record --files per-rank)")
+    join.add_argument("--copy", action="store_true", help="copy the data into OUT")
+    join.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
+    join.set_defaults(function=_join)
+
+
+def add_rank_options(record: argparse.ArgumentParser) -> None:
+    """Add what `record` does with several processes and devices."""
+    record.add_argument(
+        "--files",
+        default="one",
+        help="under torchrun: one file for all processes, or per-rank (one)",
+    )
+    record.add_argument(
+        "--device-map", metavar="auto", help="spread a model that no card holds over all devices"
+    )
+    record.add_argument(
+        "--tp-plan", metavar="auto", help="under torchrun: divide the model among the processes"
+    )
+
+
+def explain_parts(args: argparse.Namespace) -> str:
+    """Return how the files of several ranks become one session; nothing for one file."""
+    if args.files == "one":
+        return ""
+    path = Path(args.file)
+    parts = f"{path.stem}.rank*{path.suffix}"
+    return f"Join the files of all ranks with: netphys join {path} {path.with_name(parts)}\n"
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -80,3 +114,17 @@ def _pack(args: argparse.Namespace) -> int:
     )
     print(f"Output: {session.path.resolve()}")
     return 0
+
+
+def _join(args: argparse.Namespace) -> int:
+    from netphys.data.join import join_sessions
+
+    session = join_sessions(args.file, args.out, copy=args.copy, overwrite=args.overwrite)
+    print(session.summary())
+    print(f"\nOutput: {session.path.resolve()}")
+    return 0
+
+
+def is_first_rank() -> bool:
+    """Whether this process speaks for all that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"

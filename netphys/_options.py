@@ -13,6 +13,7 @@ STORES = (
     "surprisal",
 )
 NONFINITE = ("raise", "keep")
+FILES = ("one", "per-rank")  # what several processes record into
 SUBJECT = "subject"  # name of the session that is no twin's
 ISOLATED = "isolated"  # name of the subject's session with each word on its own
 ANALYSES = ("rsa", "encoding")

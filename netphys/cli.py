@@ -121,6 +121,7 @@ def _add_recording(commands: argparse._SubParsersAction) -> None:
     record.add_argument(
         "--nonfinite", default="raise", help="raise or keep NaN and infinite values"
     )
+    _cli_files.add_rank_options(record)
     record.add_argument("--resume", action="store_true", help="go on with an unfinished recording")
     record.add_argument("--overwrite", action="store_true", help="replace an existing file")
     record.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -281,6 +282,8 @@ def _record(args: argparse.Namespace) -> int:
             seed=args.seed,
             device=args.device,
             revision=args.revision,
+            device_map=args.device_map,
+            tp_plan=args.tp_plan,
         ),
         load_stimuli(args.stimuli),
         args.file,
@@ -288,12 +291,15 @@ def _record(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         batch_size=args.batch_size,
         nonfinite=args.nonfinite,
+        files=args.files,
         resume=args.resume,
         overwrite=args.overwrite,
         progress=not args.quiet,
     )
-    print(session.summary())
-    print(f"\nOutput: {session.path.resolve()}")
+    if _cli_files.is_first_rank():
+        print(session.summary())
+        print(f"\nOutput: {session.path.resolve()}")
+        print(_cli_files.explain_parts(args), end="")
     return 0
 
 

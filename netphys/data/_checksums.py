@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 
 from netphys.data._packed import read_packed
+from netphys.data._parts import read_parts
 from netphys.data._series import Series
 
 _PIECE_BYTES = 16 << 20
@@ -61,6 +62,8 @@ def load_rows(path: Path, series: Series, begin: int, end: int) -> np.ndarray:
     """Read stored rows into memory."""
     if series.chunk is not None:
         return read_packed(path, series, slice(begin, end))
+    if series.parts:
+        return read_parts(path, series, slice(begin, end), slice(None))
     n = series.n_columns
     at = series.offset + begin * n * series.stored.itemsize
     return np.fromfile(path, series.stored, (end - begin) * n, offset=at).reshape(-1, n)

@@ -86,9 +86,12 @@ class FileLock:
     ----------
     path : Path
         The session file, whether it exists yet or not.
+    shared : bool
+        Join the holder of a lock that was made so with `share`; the first holder removes it.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, shared: bool = False):
+        self._shared = shared
         path = Path(os.path.realpath(path))  # two names of one file have one lock
         self.path = path
         self.sidecar = path.with_name(path.name + ".lock")
@@ -98,7 +101,7 @@ class FileLock:
         while True:
             fd = os.open(self.sidecar, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                _lock(fd)
+                _lock(fd, shared=self._shared)
             except OSError as error:
                 os.close(fd)
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
@@ -116,8 +119,15 @@ class FileLock:
                 return self
             os.close(fd)
 
+    def share(self) -> None:
+        """Let others join with ``shared=True``; whoever wants the lock alone is still refused."""
+        if fcntl is not None:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
     def __exit__(self, *exc) -> None:
-        if os.name == "nt":  # an open file cannot be removed there
+        if self._shared:
+            os.close(self._fd)
+        elif os.name == "nt":  # an open file cannot be removed there
             os.close(self._fd)
             self.sidecar.unlink(missing_ok=True)
         else:
@@ -126,10 +136,10 @@ class FileLock:
         self._fd = None
 
 
-def _lock(fd: int) -> None:
+def _lock(fd: int, *, shared: bool = False) -> None:
     if fcntl is not None:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    elif not shared:  # there only the first of several writers has it
         import msvcrt
 
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)

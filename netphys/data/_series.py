@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ class Series:
         First byte in the file; -1 where the data are packed.
     chunk : (int, int), optional
         Rows and columns of a chunk of packed data.
+    parts : tuple
+        Of a joined session, where its rows lie in other files; see `netphys.data._parts`.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Series:
     n_units: int
     offset: int
     chunk: tuple[int, int] | None = None
+    parts: tuple = ()
 
     @property
     def site(self) -> str:
@@ -98,7 +102,7 @@ class Series:
         return values
 
 
-def read_series(name: str, group: h5py.Group) -> Series:
+def read_series(name: str, group: h5py.Group, joined: Mapping | None = None) -> Series:
     """Read what an NWB time series of a session says of itself.
 
     Parameters
@@ -107,6 +111,8 @@ def read_series(name: str, group: h5py.Group) -> Series:
         Its name.
     group : Group
         ``/acquisition/<name>``.
+    joined : dict, optional
+        What the provenance of a joined session says of its parts.
 
     Returns
     -------
@@ -121,16 +127,31 @@ def read_series(name: str, group: h5py.Group) -> Series:
         dtype = _BITS
     rows, columns = data.shape
     n_units = int(attributes.get("n_units", columns))  # layout 1 has one column per unit
-    chunk, offset = data.chunks, -1 if data.chunks else data.id.get_offset()
+    elsewhere = data.chunks or data.is_virtual
+    chunk, offset = data.chunks, -1 if elsewhere else data.id.get_offset()
     if chunk and _list_filters(data) not in ([_ZSTD], [_SHUFFLE, _ZSTD]):
         raise KeyError(f"the data of {name} are compressed in another way than netphys does")
     kind, clock = attributes["kind"], attributes["clock"]
-    return Series(name, kind, clock, dtype, rows, n_units, offset, chunk)
+    parts = _list_parts(joined, name, get_text(clock)) if joined and data.is_virtual else ()
+    return Series(name, kind, clock, dtype, rows, n_units, offset, chunk, parts)
+
+
+def _list_parts(manifest: Mapping, name: str, clock: str) -> tuple:
+    """Return file, size, digest, first row, end, and offset in the part, of each part's rows."""
+    return tuple(
+        (p["file"], p["bytes"], p["digest"], *p["rows"][clock], p["offsets"][name])
+        for p in manifest["parts"]
+    )
 
 
 def _list_filters(data: h5py.Dataset) -> list[int]:
     made = data.id.get_create_plist()
     return [made.get_filter(i)[0] for i in range(made.get_nfilters())]
+
+
+def find_scale(units: pd.DataFrame) -> np.ndarray | None:
+    """Return what a step of an int8 series stands for, from its table of units."""
+    return units["scale"].to_numpy() if "scale" in units else None
 
 
 def load_table(group: h5py.Group) -> pd.DataFrame:

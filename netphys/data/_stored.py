@@ -12,6 +12,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from netphys.data._packed import read_packed
+from netphys.data._parts import read_parts
 from netphys.data._series import Series
 from netphys.data.nwb_header import SessionFileError, load_digest
 
@@ -89,6 +90,8 @@ class StoredArray:
         series = self._series
         if series.chunk is not None:
             return read_packed(self._path, series, rows, columns)
+        if series.parts:
+            return read_parts(self._path, series, rows, columns)
         whole = isinstance(columns, slice) and columns == slice(0, series.n_columns)
         if whole and isinstance(rows, slice):
             shape = (rows.stop - rows.start, series.n_columns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,7 +197,12 @@ def check_site_name(name: str) -> None:
         )
 
 
-def save_structure(path: Path, spec: SessionSpec) -> FileLayout:
+def save_structure(
+    path: Path,
+    spec: SessionSpec,
+    *,
+    sources: Mapping[str, Sequence[tuple[str, int, int]]] | None = None,
+) -> FileLayout:
     """Write the finished structure of a session to a new file, with its space reserved.
 
     Parameters
@@ -206,11 +211,14 @@ def save_structure(path: Path, spec: SessionSpec) -> FileLayout:
         File to make; it must not exist.
     spec : SessionSpec
         What the session will hold.
+    sources : dict of str to sequence of (str, int, int), optional
+        Other sessions that hold the data, per series: the file, relative to the folder of this one,
+        its first row here and the row after its last. No space is taken for the data then.
 
     Returns
     -------
     layout : FileLayout
-        Offsets for the writer.
+        Offsets for the writer; of series with space of their own.
 
     Raises
     ------
@@ -225,7 +233,12 @@ def save_structure(path: Path, spec: SessionSpec) -> FileLayout:
     with h5py.File(path, "x", userblock_size=block, **aligned) as file:
         _write_nwb(file, spec)
     with h5py.File(path, "r+", alignment_threshold=1, alignment_interval=BLOCK) as file:
-        data = {s.name: _allocate_series(file, spec, s) for s in spec.series}
+        data = {}
+        for series in spec.series:
+            if sources is None:
+                data[series.name] = _allocate_series(file, spec, series)
+            else:
+                _refer(file, spec, series, sources[series.name])
         other = {path: _allocate(file, path, *what) for path, what in _list_mutable(spec).items()}
     with open(path, "r+b") as file:
         reserve_space(file.fileno(), os.fstat(file.fileno()).st_size)
@@ -264,15 +277,42 @@ def _make_layout(series: dict[str, int], other: dict[str, int]) -> FileLayout:
 
 
 def _allocate_series(file: h5py.File, spec: SessionSpec, series: SeriesSpec) -> tuple[int, int]:
-    group = file[f"acquisition/{series.name}"]
     dtype = "uint8" if series.dtype == "bits" else series.dtype
-    place = _allocate(file, f"{group.name}/data", _shape(spec, series), dtype)
+    path = f"acquisition/{series.name}/data"
+    place = _allocate(file, path, _shape(spec, series), dtype)
+    _describe_series(file, series)
+    return place
+
+
+def _refer(
+    file: h5py.File,
+    spec: SessionSpec,
+    series: SeriesSpec,
+    sources: Sequence[tuple[str, int, int]],
+) -> None:
+    """Make the data of a series a view on other files; what one of them lacks is NaN."""
+    (n_rows, n_columns), path = _shape(spec, series), f"acquisition/{series.name}/data"
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    for name, begin, end in sources:
+        here = h5py.h5s.create_simple((n_rows, n_columns))
+        here.select_hyperslab((begin, 0), (end - begin, n_columns))
+        there = h5py.h5s.create_simple((end - begin, n_columns))
+        if end > begin:
+            plist.set_virtual(here, name.encode(), f"/{path}".encode(), there)
+    if "float" in series.dtype:
+        plist.set_fill_value(np.array(np.nan, np.float32))
+    dtype = "uint8" if series.dtype == "bits" else series.dtype
+    _replace(file, path, (n_rows, n_columns), dtype, plist)
+    _describe_series(file, series)
+
+
+def _describe_series(file: h5py.File, series: SeriesSpec) -> None:
+    group = file[f"acquisition/{series.name}"]
     group.attrs["kind"] = series.kind
     group.attrs["module"] = series.site.partition("@")[0]
     group.attrs["clock"] = series.clock
     group.attrs["site"], group.attrs["form"] = series.site, series.form
     group.attrs["n_units"] = len(series.units)
-    return place
 
 
 def load_layout(path: Path) -> FileLayout:
@@ -423,18 +463,26 @@ def _plain(column: pd.Series) -> np.ndarray:
 
 def _allocate(file: h5py.File, path: str, shape: tuple[int, ...], dtype: str) -> tuple[int, int]:
     """Replace a placeholder by an allocated dataset of full size; return its offset and bytes."""
-    attributes = dict(file[path].attrs)
-    del file[path]
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_layout(h5py.h5d.CONTIGUOUS)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    made = _replace(file, path, shape, dtype, plist)
+    return made.get_offset(), made.get_storage_size()
+
+
+def _replace(
+    file: h5py.File, path: str, shape: tuple[int, ...], dtype: str, plist: h5py.h5p.PropDCID
+) -> h5py.h5d.DatasetID:
+    """Replace a placeholder by another dataset with the same attributes."""
+    attributes = dict(file[path].attrs)
+    del file[path]
     parent, _, name = path.rpartition("/")
     space = h5py.h5s.create_simple(shape)
     made = h5py.h5d.create(file[parent].id, name.encode(), _make_type(dtype), space, plist)
     for key, value in attributes.items():
         h5py.Dataset(made).attrs[key] = value
-    return made.get_offset(), made.get_storage_size()
+    return made
 
 
 def _make_type(dtype: str) -> h5py.h5t.TypeID:

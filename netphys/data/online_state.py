@@ -17,9 +17,11 @@ import xarray as xr
 import xxhash
 
 from netphys.core.online import OnlineTable, Statistic, make_statistic
+from netphys.data.nwb_layout import TableSpec
 
 _HEADER = struct.Struct("<qqqQ32s")
 SLOTS = 2  # per rank
+_SEEN = ("n_samples", "n_trials", "n_special")
 FINAL = 2**62  # number of the checkpoint of a finished run
 
 
@@ -235,6 +237,55 @@ def name_table(task: Task, table: OnlineTable) -> str:
         Such as "transformer.h.0#moments".
     """
     return f"{' & '.join(task.sites)}#{table.name}"
+
+
+def make_tables(tasks: Sequence[Task], states: Sequence[Mapping]) -> dict[str, dict]:
+    """Return the columns of every table, as they go into the file.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Statistics.
+    states : sequence of dict of str to ndarray
+        Their states.
+
+    Returns
+    -------
+    tables : dict of str to dict of str to ndarray
+        Table to column to values, rows first; ``seen_*`` say what the statistic saw.
+    """
+    found = {}
+    for task, state in zip(tasks, states, strict=True):
+        for table in task.statistic.finish(state):
+            n_rows = len(next(iter(table.columns.values())))
+            seen = {f"seen_{n[2:]}": np.full(n_rows, table.saw[n], np.int64) for n in _SEEN}
+            columns = {k: np.ascontiguousarray(v) for k, v in table.columns.items()}
+            found[name_table(task, table)] = {**columns, **seen}
+    return found
+
+
+def plan_tables(tasks: Sequence[Task]) -> tuple[TableSpec, ...]:
+    """Return what the file needs to make room for the tables of statistics.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Statistics.
+
+    Returns
+    -------
+    specs : tuple of TableSpec
+        Shapes and types are those before the first sample: they never change.
+    """
+    empty = [t.statistic.make_state(*t.n_units) for t in tasks]
+    return tuple(
+        TableSpec(
+            name,
+            f"online statistic {name.rpartition('#')[2]} of {name.rpartition('#')[0]}",
+            {k: (v.shape, v.dtype.name) for k, v in columns.items()},
+        )
+        for name, columns in make_tables(tasks, empty).items()
+    )
 
 
 def to_dataset(table: OnlineTable, units: Mapping[str, np.ndarray]) -> xr.Dataset:

@@ -21,8 +21,9 @@ import xarray as xr
 
 from netphys._check import check_option, check_type, suggest
 from netphys.data._dask import make_dask
+from netphys.data._parts import check_parts
 from netphys.data._pool import POOLS
-from netphys.data._series import Series, get_text, load_table, read_series
+from netphys.data._series import Series, find_scale, get_text, load_table, read_series
 from netphys.data._session_online import list_tables, read_checkpoint, read_table
 from netphys.data._session_summary import make_html, make_summary, make_text
 from netphys.data._session_trials import cut_trials, pool_trials
@@ -84,11 +85,14 @@ class Session:
 
     def _read_structure(self, file: h5py.File) -> None:
         self.provenance: Mapping = json.loads(get_text(file[PROVENANCE][()]))
+        joined = self.provenance.get("joined")
         self._series = {
-            name: read_series(name, file[f"acquisition/{name}"])
+            name: read_series(name, file[f"acquisition/{name}"], joined)
             for name in self.provenance.get("series", self.provenance["sites"])
         }
         self.sites = list(self._series)
+        if any(s.parts for s in self._series.values()):
+            check_parts(self.path, joined)
         self._check_places(file)
         self._count_at = file[COUNTS].id.get_offset()
         self._checksum_at = file[CHECKSUMS].id.get_offset() if CHECKSUMS in file else None
@@ -105,7 +109,7 @@ class Session:
         if (commit.get_offset(), commit.get_storage_size()) != self._header.commit:
             raise KeyError("the commit bytes are not where the header says")
         for name, series in self._series.items():
-            if series.chunk is not None:
+            if series.chunk is not None or series.parts:
                 continue
             n_bytes = file[f"acquisition/{name}/data"].id.get_storage_size()
             if (series.offset, n_bytes) not in self._header.mutable:
@@ -145,12 +149,14 @@ class Session:
     def counts(self) -> pd.DataFrame:
         """Counters per site: non-finite values, and values that became infinite in a cast."""
         index = pd.Index(self.sites, name="site")
-        if not self.sites:  # nothing but online statistics
-            return pd.DataFrame(0, index=index, columns=COUNT_NAMES)
-        shape = (self._header.commit[1], len(self.sites), len(COUNT_NAMES))
-        counts = np.memmap(self.path, np.int64, "r", self._count_at, shape)
-        total = counts[self.commits].sum(axis=0)
+        total = self._read_counts()[self.commits].sum(axis=0)
         return pd.DataFrame(total, index=index, columns=COUNT_NAMES)
+
+    def _read_counts(self) -> np.ndarray:
+        """Return the counters of each batch: int64, (batch, site, counter)."""
+        shape = (self._header.commit[1], len(self.sites), len(COUNT_NAMES))
+        n = shape[0] * shape[1] * shape[2]
+        return np.fromfile(self.path, np.int64, n, offset=self._count_at).reshape(shape)
 
     @property
     def checksums(self) -> np.ndarray | None:
@@ -256,10 +262,10 @@ class Session:
     def _get(self, name: str, commits: np.ndarray) -> xr.DataArray:
         info, units = self._series[name], self.units(name)
         rows = self._find_rows(info, commits)
-        if info.chunk is not None:
+        if info.chunk is not None or info.parts:
             return self._label(info, make_lazy(self._store(info, units, rows)), rows, units)
         stored = info.map(self.path)
-        values = info.decode(stored if rows is None else stored[rows], _find_scale(units))
+        values = info.decode(stored if rows is None else stored[rows], find_scale(units))
         return self._label(info, values, rows, units)
 
     def to_dask(self, site: str, *, chunk_mb: float = 64.0) -> xr.DataArray:
@@ -301,7 +307,7 @@ class Session:
         return None if commits.all() else np.flatnonzero(commits[self._row_batch(info.clock)])
 
     def _store(self, info: Series, units: pd.DataFrame, rows: np.ndarray | None) -> StoredArray:
-        return StoredArray(self.path.resolve(), self._digest, info, _find_scale(units), rows)
+        return StoredArray(self.path.resolve(), self._digest, info, find_scale(units), rows)
 
     def _label(
         self, info: Series, values: object, rows: np.ndarray | None, units: pd.DataFrame
@@ -491,7 +497,3 @@ def open_session(path: str | os.PathLike) -> Session:
     (True, ['transformer.h.0@in'])
     """
     return Session(path)
-
-
-def _find_scale(units: pd.DataFrame) -> np.ndarray | None:
-    return units["scale"].to_numpy() if "scale" in units else None

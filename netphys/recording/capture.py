@@ -179,7 +179,7 @@ class Capture:
 
     def _hand_over(self, site: Site, find: Callable, value: object) -> None:
         try:
-            tensor = find(unpack(value, site), site.name).detach()
+            tensor = find_local(find(unpack(value, site), site.name).detach(), site.name)
         except CaptureError as error:
             if self._strict:
                 self._error = self._error or error
@@ -227,6 +227,36 @@ def find_tensor(value: object, name: str) -> torch.Tensor:
     raise CaptureError(
         f"site={name!r} holds no floating-point tensor (it is a {type(value).__name__}). "
         "Choose a module inside or around it."
+    )
+
+
+def find_local(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """Return what this process holds of a tensor that is distributed over several.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Plain or distributed.
+    name : str
+        Site, for the message.
+
+    Returns
+    -------
+    tensor : Tensor
+        Plain: all of it, or a slice along units.
+
+    Raises
+    ------
+    CaptureError
+        If it is divided in another way.
+    """
+    if not hasattr(tensor, "placements"):
+        return tensor
+    if all(p.is_replicate() or p.is_shard(tensor.ndim - 1) for p in tensor.placements):
+        return tensor.to_local()
+    raise CaptureError(
+        f"site={name!r} is distributed as {tensor.placements}: neither whole nor a slice of the "
+        "units in each process. Choose the module behind it."
     )
 
 

@@ -16,6 +16,7 @@ from netphys.recording.plan import TOP, SitePlan
 from netphys.recording.prepare import Run
 from netphys.recording.rows import TORCH_TYPES
 from netphys.recording.segments import list_positions
+from netphys.recording.slices import SliceWriter
 from netphys.recording.statistics import Tally
 from netphys.recording.writer import Block, Writer
 
@@ -57,10 +58,8 @@ class Tap:
     ----------
     plan : SitePlan
         What is stored of the site.
-    writer : Writer
+    writer : Writer or SliceWriter
         Where it goes.
-    device : device
-        Where the model runs.
     workspace : Workspace
         Scratch memory that all sites share.
     tally : Tally
@@ -70,12 +69,12 @@ class Tap:
     def __init__(
         self,
         plan: SitePlan,
-        writer: Writer,
-        device: torch.device,
+        writer: Writer | SliceWriter,
         workspace: kernels.Workspace,
         tally: Tally,
     ):
         self._tally = tally if plan.shape.site.name in tally.sites else None
+        device = plan.shape.device
         self.plan, self._writer, self._device = plan, writer, device
         self._workspace = workspace
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -138,9 +137,10 @@ class Tap:
             scope, _, how = form.partition(".")
             pooled = how and form not in TOP
             n_rows = len(where.segments[scope]) if pooled else where.n_kept
+            n_columns = series.n_columns // self.plan.shape.n_slices
             dtype = {"bfloat16": "uint16", "bits": "uint8"}.get(series.dtype, series.dtype)
             blocks[form] = self._writer.take(
-                series.name, batch.first[series.clock], (n_rows, series.n_columns), dtype
+                series.name, batch.first[series.clock], (n_rows, n_columns), dtype
             )
         return blocks
 

@@ -46,7 +46,7 @@ class SitePlan:
     @property
     def n_units(self) -> int:
         """Number of recorded units."""
-        return self.shape.n_units if self.units is None else len(self.units)
+        return self.shape.whole.n_units if self.units is None else len(self.units)
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ def plan_site(
         Its series, in the order of the options.
     """
     site = shape.site
-    table = make_unit_table(shape, subject, image=presentation.clock == "image")
-    units = forms.find_units(site.name, site.kind, shape.n_units)
+    whole = shape.whole
+    table = make_unit_table(whole, subject, image=presentation.clock == "image")
+    units = forms.find_units(site.name, site.kind, whole.n_units)
     if units is not None:
         table = table.iloc[units].reset_index(drop=True)
     threshold = None

@@ -11,17 +11,19 @@ import torch
 
 from netphys.core.online import Statistic
 from netphys.data.nwb_layout import SessionSpec
-from netphys.data.online_state import SLOTS, Task, compute_slot_bytes
+from netphys.data.online_state import SLOTS, Task, compute_slot_bytes, plan_tables
 from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture
 from netphys.recording.forms import Forms, check_patterns
 from netphys.recording.plan import Clocks, SitePlan, make_clocks, plan_site
 from netphys.recording.present import Presentation, hash_inputs, make_plan
-from netphys.recording.provenance import make_provenance
+from netphys.recording.provenance import hash_plan, make_provenance
+from netphys.recording.ranks import Ranks
 from netphys.recording.rows import SiteShape, find_shape
 from netphys.recording.scales import find_scales
 from netphys.recording.sites import Site
-from netphys.recording.statistics import plan_tables, plan_tasks
+from netphys.recording.slices import find_slices
+from netphys.recording.statistics import plan_tasks
 from netphys.recording.subject import Subject
 from netphys.recording.variability import find_draw_seeds, show_variability
 
@@ -109,6 +111,10 @@ def prepare(
     online: Sequence[Statistic],
     options: Mapping,
     protocol: Mapping | None,
+    *,
+    n_ranks: int = 1,
+    parts: Ranks | None = None,
+    slices: Ranks | None = None,
 ) -> Run:
     """Plan the batches, probe the sites, and describe the file.
 
@@ -128,6 +134,12 @@ def prepare(
         batch_size, nonfinite, eager, and what else the provenance keeps.
     protocol : dict or None
         Resolved protocol.
+    n_ranks : int
+        Number of processes that record into the file.
+    parts : Ranks, optional
+        The processes that each record their batches into a file of their own.
+    slices : Ranks, optional
+        The processes that hold a slice of the model each.
 
     Returns
     -------
@@ -137,22 +149,29 @@ def prepare(
     check_patterns(forms, sites)
     plan = make_plan(presentation.keys, options["batch_size"])
     draw_seeds = find_draw_seeds(stimuli.table, "dropout")
-    scales = {}
+    scales, digests = {}, {} if slices is not None else None
     with show_variability(subject.model, draw_seeds) as draw:
         shapes, inputs_hash = draw(
-            lambda: _probe(subject, presentation, plan, sites, forms.dtype), [0]
+            lambda: _probe(subject, presentation, plan, sites, forms.dtype, digests), [0]
         )
         if forms.dtype == "int8":
             scales = draw(lambda: find_scales(subject, presentation, plan, shapes), [0])
+    if slices is not None:
+        shapes = find_slices(subject.model, shapes, digests, slices)
+    share = None
+    if parts is not None:
+        plan, share = _take_share(presentation, plan, parts)
     planned = [plan_site(s, forms, subject, presentation, scales.get(s.site.name)) for s in shapes]
     clocks = make_clocks(presentation, plan, forms, planned)
     labels, codes = _number_labels(stimuli)
     tasks = plan_tasks([s.resolve(labels) for s in online], planned)
-    options = {**options, "online": [t.to_dict() for t in tasks]}
+    options = {**options, "online": [t.to_dict() for t in tasks], "ranks": n_ranks, "share": share}
     provenance = make_provenance(
         subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
     )
-    spec = _make_spec(subject, stimuli, presentation, plan, planned, clocks, tasks, provenance)
+    spec = _make_spec(
+        subject, stimuli, presentation, plan, planned, clocks, tasks, provenance, n_ranks
+    )
     return Run(
         subject,
         presentation,
@@ -174,10 +193,12 @@ def _probe(
     plan: list[list[int]],
     sites: list[Site],
     dtype: str,
+    digests: dict[str, str] | None,
 ) -> tuple[list[SiteShape], str]:
     """Run one batch, and one of another length, keep the shapes and throw the values away.
 
-    The hash of the first batch's inputs tells processors and input functions apart.
+    The hash of the first batch's inputs tells processors and input functions apart; `digests`
+    takes the hash of what passed each site.
     """
     lengths = presentation.n_shown
     rows = max(plan, key=lambda b: (lengths[b[0]] > 1, len(b) * lengths[b[0]]))
@@ -194,6 +215,8 @@ def _probe(
                 site, value, *size, sequence=sequence, n_keys=longest, dtype=dtype
             )
         found[site.name].to_rows(value, *size)
+        if digests is not None:
+            digests.setdefault(site.name, hash_inputs([value]))
 
     with Capture(subject.model, sites, take) as capture:
         for batch in [rows] if other is None else [rows, other]:
@@ -206,6 +229,43 @@ def _probe(
     return list(found.values()), hash_inputs((*args, *kwargs.values()))
 
 
+def _take_share(
+    presentation: Presentation, plan: list[list[int]], ranks: Ranks
+) -> tuple[list[list[int]], dict]:
+    """Return the batches of this rank, and which they are."""
+    if len(plan) < ranks.size:
+        raise ValueError(
+            f"files='per-rank': {ranks.size} ranks cannot share {len(plan)} batches. Start fewer, "
+            "or give a smaller batch_size."
+        )
+    share = ranks.share(compute_costs(presentation, plan))
+    about = {
+        "rank": ranks.rank,
+        "ranks": ranks.size,
+        "first_batch": share.start,
+        "plan_sha256": hash_plan(plan),
+    }
+    return plan[share.start : share.stop], about
+
+
+def compute_costs(presentation: Presentation, plan: Sequence[Sequence[int]]) -> list[int]:
+    """Return how many samples each batch shows.
+
+    Parameters
+    ----------
+    presentation : Presentation
+        What is shown.
+    plan : sequence of sequence of int
+        Trials of each batch.
+
+    Returns
+    -------
+    costs : list of int
+        Trials times positions.
+    """
+    return [len(rows) * int(presentation.n_shown[rows[0]]) for rows in plan]
+
+
 def _make_spec(
     subject: Subject,
     stimuli: Stimuli,
@@ -215,6 +275,7 @@ def _make_spec(
     clocks: Clocks,
     tasks: list[Task],
     provenance: dict,
+    n_ranks: int,
 ) -> SessionSpec:
     order, decoding = clocks.trials["stimulus_index"].to_numpy(), presentation.decoding
     columns = stimuli.table.iloc[order].reset_index(drop=True)
@@ -235,7 +296,7 @@ def _make_spec(
         subject_description=f"{provenance['subject']['class']}, init {subject.init}",
         descriptions=_DESCRIPTIONS,
         tables=plan_tables(tasks),
-        state=(SLOTS, compute_slot_bytes(tasks)) if tasks else (0, 0),
+        state=(SLOTS * n_ranks, compute_slot_bytes(tasks)) if tasks else (0, 0),
         units={p.shape.site.name: p.units_table for p in sites if not p.series},
     )
 

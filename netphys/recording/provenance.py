@@ -80,11 +80,13 @@ def make_provenance(
         "compile": options["compile"],
         "generate": None if presentation.decoding is None else dict(presentation.decoding.facts),
         "online": options["online"],
+        "ranks": options["ranks"],
+        "share": options["share"],
         "plan": {
             "batch_size": options["batch_size"],
             "n_batches": len(plan),
             "rule": "trials of equal length, no padding; column `batch` of the trials table",
-            "sha256": hashlib.sha256(json.dumps(plan).encode()).hexdigest(),
+            "sha256": hash_plan(plan),
         },
         "dtype": options["dtype"],
         "nonfinite": options["nonfinite"],
@@ -97,12 +99,28 @@ def make_provenance(
             "device": _get_device_name(subject),
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
         },
-        "shapes": {p.shape.site.name: [*p.shape.unit_shape, p.shape.stored] for p in sites},
+        "shapes": {p.shape.site.name: [*p.shape.whole.unit_shape, p.shape.stored] for p in sites},
         "versions": {p: _get_version(p) for p in _PACKAGES},
         "created": datetime.now(UTC).isoformat(),
         "identifier": str(uuid.uuid4()),
         "protocol": protocol,
     }
+
+
+def hash_plan(plan: list[list[int]]) -> str:
+    """Return the SHA-256 of a batch plan.
+
+    Parameters
+    ----------
+    plan : list of list of int
+        Trials of each batch.
+
+    Returns
+    -------
+    digest : str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
 
 
 def check_same(session: Session, spec: SessionSpec) -> None:
@@ -122,14 +140,22 @@ def check_same(session: Session, spec: SessionSpec) -> None:
     """
     old, new = _strip_names(session.provenance), _strip_names(spec.provenance)
     loose = ("created", "identifier", "protocol")
+    if session.complete or not spec.tables:  # the states of online statistics belong to ranks
+        loose += ("ranks",)
     if session.complete:  # nothing will be recorded: only what the values are must agree
         loose += ("versions", "threads", "machine", "layout")
     for key in new:
-        was, now = old.get(key), new[key]
+        was, now = old.get(key, 1 if key == "ranks" else None), new[key]
         if key not in loose and was != now:
             if isinstance(was, Mapping) and isinstance(now, Mapping):
                 part = next(k for k in {**now, **was} if was.get(k) != now.get(k))
                 key, was, now = f"{key}.{part}", was.get(part), now.get(part)
+            if key == "ranks":
+                raise ValueError(
+                    f"path={str(session.path)!r} cannot be resumed: {was} ranks keep its online "
+                    f"statistics, now there are {now}. Start {was} (torchrun --nproc-per-node "
+                    f"{was}), record to another path, or replace it with overwrite=True."
+                )
             raise ValueError(
                 f"path={str(session.path)!r} cannot be resumed: {key} was {_short(was)} and is now "
                 f"{_short(now)}. Record to another path, or replace it with overwrite=True."

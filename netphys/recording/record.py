@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from netphys._check import check_option, check_positive, check_type
-from netphys._options import NONFINITE
+from netphys._options import FILES, NONFINITE
 from netphys.core.online import Statistic
 from netphys.data._files import FileLock, sync_folder
+from netphys.data._session_online import read_checkpoints
 from netphys.data.nwb_header import is_session
 from netphys.data.nwb_layout import (
     FileLayout,
@@ -29,15 +30,18 @@ from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import hold_still
 from netphys.recording.compiled import check_not_compiled
 from netphys.recording.forms import make_forms
-from netphys.recording.generate import check_variability, make_generation
+from netphys.recording.generate import Generation, check_variability, make_generation
 from netphys.recording.loop import record_batches
 from netphys.recording.memory import DEFAULT_MEMORY, check_memory
 from netphys.recording.online import make_accumulators
 from netphys.recording.prepare import prepare
 from netphys.recording.present import present
+from netphys.recording.presentation import Presentation
 from netphys.recording.prompts import present_sampled
 from netphys.recording.provenance import check_same
+from netphys.recording.ranks import Ranks, join_ranks, name_part
 from netphys.recording.sites import select_sites
+from netphys.recording.slices import check_slices
 from netphys.recording.subject import Subject
 from netphys.recording.tokens import find_log
 from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
@@ -61,6 +65,7 @@ def record(
     compile: bool | Mapping[str, object] = False,
     online: Sequence[str | Statistic | Mapping] | str | Statistic = (),
     generate: Mapping[str, object] | None = None,
+    files: str = "one",
     nonfinite: str = "raise",
     resume: bool = False,
     overwrite: bool = False,
@@ -117,6 +122,11 @@ def record(
         Let the subject go on from every prompt and record it meanwhile: "max_new_tokens" (needed),
         "greedy", "temperature", "top_k", "top_p", "eos" (tokens that end a trial) and "seed"; see
         `netphys.recording.generate.Generation`. Samples then have a `phase`, trials their text.
+    files : str
+        Of several processes that torchrun started, each records a share of the batches: into "one"
+        file that all of them see, or "per-rank" into its own, where they share no file system or
+        one that is not coherent between machines (NFS):
+        ``a.nwb`` becomes ``a.rank0.nwb``, ``a.rank1.nwb``, ... (`netphys.data.join` joins them).
     nonfinite : str
         "raise": stop at a NaN or infinite activation; "keep": store and count them.
     resume : bool
@@ -132,7 +142,7 @@ def record(
     Returns
     -------
     session : Session
-        Read view on the finished file.
+        Read view on the finished file; of "per-rank" files that of this process.
 
     Raises
     ------
@@ -145,6 +155,8 @@ def record(
         made in another way.
     OSError
         If the disk is full or read-only.
+    RankError
+        If another of several processes has failed.
 
     Examples
     --------
@@ -162,6 +174,7 @@ def record(
     if not forms.store and not statistics:
         raise ValueError("store=None without online= records nothing. Give one of the two.")
     check_option("nonfinite", nonfinite, NONFINITE)
+    check_option("files", files, FILES)
     check_positive("batch_size", batch_size)
     check_positive("max_memory", max_memory)
     check_type("commit_seconds", commit_seconds, (int, float), "seconds, 0 or more")
@@ -176,10 +189,17 @@ def record(
     generation = make_generation(generate)
     check_variability(stimuli.table, generation, compile)
     path = Path(path).expanduser()
-    _check_target(path, resume, overwrite)
     chosen = select_sites(subject.model, sites)
     eager = any(s.side == "pattern" for s in chosen)
-    with hold_still(subject.model, eager=eager):
+    with join_ranks() as ranks, hold_still(subject.model, eager=eager):
+        writers, parts = (ranks, None) if files == "one" else (ranks.alone(), ranks)
+        path = path if parts is None else name_part(path, ranks.rank)
+        if subject.n_slices > 1:
+            ranks.by_units = True
+            given = {"online": statistics, "files": files, "compiled": compile is not False}
+            check_slices(subject, ranks, forms, **given)
+        if writers.is_first:
+            _check_target(path, resume, overwrite)
         options = {
             "dtype": forms.dtype,
             "batch_size": batch_size,
@@ -188,35 +208,61 @@ def record(
             "forms": forms.to_dict(),
             "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
-        if generation is None:
-            presentation = present(subject, stimuli)
-        else:
-            presentation = present_sampled(
-                subject,
-                stimuli,
-                generation,
-                path,
-                batch_size=batch_size,
-                resume=resume,
-                progress=progress,
-            )
-        run = prepare(subject, stimuli, presentation, chosen, forms, statistics, options, protocol)
+        presentation = _present(
+            subject, stimuli, generation, path, ranks, batch_size, resume, progress
+        )
+        run = prepare(
+            subject,
+            stimuli,
+            presentation,
+            chosen,
+            forms,
+            statistics,
+            options,
+            protocol,
+            n_ranks=writers.size,
+            parts=parts,
+            slices=ranks if ranks.by_units else None,
+        )
         writing = {
             "max_pending": check_memory(run, max_memory),
             "commit_seconds": commit_seconds,
             "commit_batches": commit_batches,
         }
-        with contextlib.ExitStack() as stack:
-            try:  # what the disk says is explained; what the model or the stimuli raise is not ours
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(path))
-                layout, done, checkpoint = _open_file(path, run.spec, resume, overwrite)
-            except OSError as error:
-                raise explain_disk_error(error, path) from error
+        progress = progress and ranks.is_first
+        try:  # what the disk says is explained; what the model or the stimuli raise is not ours
+            layout, done, checkpoint = _open_together(path, run.spec, writers, resume, overwrite)
+        except OSError as error:
+            raise explain_disk_error(error, path) from error
+        if writers.is_first:
             find_log(path).unlink(missing_ok=True)  # the tokens are in the file now
-            if not all(done):
-                record_batches(run, path, layout, done, checkpoint, writing, progress)
+        if not all(done):
+            record_batches(run, path, layout, done, checkpoint, writing, progress, writers)
+        ranks.wait("end")
     return open_session(path)
+
+
+def _present(
+    subject: Subject,
+    stimuli: Stimuli,
+    generation: Generation | None,
+    path: Path,
+    ranks: Ranks,
+    batch_size: int,
+    resume: bool,
+    progress: bool,
+) -> Presentation:
+    """Prepare the stimuli for the subject; first let it go on from them, if that is asked for."""
+    if generation is None:
+        return present(subject, stimuli)
+    if ranks.size > 1:
+        raise ValueError(
+            f"generate= is for one process, and torchrun has started {ranks.size}. Record each "
+            "part of the prompts into a file of its own, without torchrun."
+        )
+    return present_sampled(
+        subject, stimuli, generation, path, batch_size=batch_size, resume=resume, progress=progress
+    )
 
 
 def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
@@ -234,17 +280,31 @@ def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
+def _open_together(
+    path: Path, spec: SessionSpec, ranks: Ranks, resume: bool, overwrite: bool
+) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
+    """Make or open the file in the first rank, then open it in the others."""
+    if ranks.is_first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = ranks.kept.enter_context(FileLock(path))
+        found = _open_file(path, spec, resume, overwrite)
+        if ranks.size > 1:
+            lock.share()
+    ranks.wait("made")
+    if not ranks.is_first:
+        ranks.kept.enter_context(FileLock(path, shared=True))
+        found = _open_again(path, spec, ranks.rank)
+    ranks.wait("opened")  # nobody commits before all have read which batches are done
+    return found
+
+
 def _open_file(
     path: Path, spec: SessionSpec, resume: bool, overwrite: bool
 ) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
     """Make the file, or find out what an unfinished one still lacks."""
     _check_target(path, resume, overwrite)  # again, now that nobody else can write
     if resume and path.exists():
-        session = open_session(path)
-        check_same(session, spec)
-        if session.complete:  # whatever its layout: nothing will be written
-            return FileLayout({}, -1, -1, -1), session.commits, None
-        return load_layout(path), session.commits, session.load_checkpoint()
+        return _open_again(path, spec, 0)
     need, free = compute_data_bytes(spec), shutil.disk_usage(path.parent).free
     if need > free:
         raise OSError(
@@ -265,3 +325,15 @@ def _open_file(
             raise OSError(errno.ENOSPC, "No space left on device") from error
         raise
     return layout, np.zeros(spec.n_batches, bool), None
+
+
+def _open_again(
+    path: Path, spec: SessionSpec, rank: int
+) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
+    """Find out what a file lacks that was made in just this way, now or before."""
+    session = open_session(path)
+    check_same(session, spec)
+    if session.complete:  # whatever its layout: nothing will be written
+        return FileLayout({}, -1, -1, -1), session.commits, None
+    states = read_checkpoints(path, session.provenance)
+    return load_layout(path), session.commits, states[rank] if states else None

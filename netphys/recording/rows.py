@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,10 @@ class SiteShape:
         Type of the model's values.
     stored : str
         Name of the stored type.
+    device : torch.device
+        Where the values arise.
+    n_slices : int
+        Number of processes that hold `unit_shape` units each; 1: all are here.
     """
 
     site: Site
@@ -47,11 +51,19 @@ class SiteShape:
     flat: bool
     dtype: torch.dtype
     stored: str
+    device: torch.device
+    n_slices: int = 1
 
     @property
     def n_units(self) -> int:
-        """Number of units."""
+        """Number of units that pass here."""
         return int(np.prod(self.unit_shape))
+
+    @property
+    def whole(self) -> SiteShape:
+        """The site with the units of all processes."""
+        *outer, width = self.unit_shape
+        return replace(self, unit_shape=(*outer, width * self.n_slices), n_slices=1)
 
     def to_rows(self, value: torch.Tensor, n_trials: int, n_positions: int) -> torch.Tensor:
         """Return the samples of a batch as (sample, unit), in the model's type.
@@ -155,7 +167,7 @@ def find_shape(
             f"site={site.name!r} has type {value.dtype}, which cannot be stored as it is. "
             f"Record with dtype= one of {', '.join(DTYPES)}."
         )
-    return SiteShape(site, is_sequence, unit_shape or (1,), flat, value.dtype, stored)
+    return SiteShape(site, is_sequence, unit_shape or (1,), flat, value.dtype, stored, value.device)
 
 
 def make_unit_table(shape: SiteShape, subject: Subject, *, image: bool) -> pd.DataFrame:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 
 from netphys.core.online import Moments, Statistic
-from netphys.data.nwb_layout import TableSpec
-from netphys.data.online_state import Checkpoint, Task, name_table
+from netphys.data.online_state import Checkpoint, Task
 from netphys.recording import kernels
 from netphys.recording.online import Accumulator, BatchInfo, SiteInfo
 from netphys.recording.online.accumulator import from_numpy, to_numpy
 from netphys.recording.plan import SitePlan
-
-_SEEN = ("n_samples", "n_trials", "n_special")
 
 
 class Tally:
@@ -25,8 +21,8 @@ class Tally:
     ----------
     tasks : sequence of Task
         Statistics and their sites.
-    device : device
-        Where the model runs.
+    devices : dict of str to device
+        Where the values of each site arise; a statistic of two sites is kept where the first is.
     checkpoint : Checkpoint, optional
         Where an interrupted run goes on.
     fusable : bool
@@ -37,7 +33,7 @@ class Tally:
     def __init__(
         self,
         tasks: Sequence[Task],
-        device: torch.device,
+        devices: Mapping[str, torch.device],
         checkpoint: Checkpoint | None = None,
         *,
         fusable: bool = False,
@@ -45,11 +41,16 @@ class Tally:
         self._fusable = fusable
         self.tasks = list(tasks)
         self._workers = [Accumulator(t.statistic) for t in tasks]
+        self._places = places = [devices[t.sites[0]] for t in tasks]
         if checkpoint is None:
-            infos = [SiteInfo(t.n_units[0], device, *t.n_units[1:]) for t in tasks]
+            infos = [
+                SiteInfo(t.n_units[0], d, *t.n_units[1:])
+                for t, d in zip(tasks, places, strict=True)
+            ]
             self.states = [w.make_state(i) for w, i in zip(self._workers, infos, strict=True)]
         else:
-            self.states = [from_numpy(s, device) for s in checkpoint.states]
+            states = zip(checkpoint.states, places, strict=True)
+            self.states = [from_numpy(s, device) for s, device in states]
         self._sequence = checkpoint.sequence if checkpoint else 0
         self.n_done = checkpoint.n_done if checkpoint else 0
         self._rows: dict[str, torch.Tensor] = {}
@@ -136,9 +137,10 @@ class Tally:
         batch : BatchInfo
             The batch that has ended.
         """
-        for task, worker, state in zip(self.tasks, self._workers, self.states, strict=True):
+        every = zip(self.tasks, self._workers, self.states, self._places, strict=True)
+        for task, worker, state, place in every:
             if len(task.sites) > 1:
-                worker.update(state, {s: self._rows[s] for s in task.sites}, batch)
+                worker.update(state, {s: self._rows[s].to(place) for s in task.sites}, batch)
         self._rows.clear()
         self.n_done += 1
 
@@ -164,55 +166,6 @@ class Tally:
             state["max"].copy_(kept.high)
         states = [{k: v.copy() for k, v in to_numpy(s).items()} for s in self.states]
         return Checkpoint(self._sequence, self.n_done, n_items, digest, states)
-
-
-def make_tables(tasks: Sequence[Task], states: Sequence[Mapping]) -> dict[str, dict]:
-    """Return the columns of every table, as they go into the file.
-
-    Parameters
-    ----------
-    tasks : sequence of Task
-        Statistics.
-    states : sequence of dict of str to ndarray
-        Their states.
-
-    Returns
-    -------
-    tables : dict of str to dict of str to ndarray
-        Table to column to values, rows first; ``seen_*`` say what the statistic saw.
-    """
-    found = {}
-    for task, state in zip(tasks, states, strict=True):
-        for table in task.statistic.finish(state):
-            n_rows = len(next(iter(table.columns.values())))
-            seen = {f"seen_{n[2:]}": np.full(n_rows, table.saw[n], np.int64) for n in _SEEN}
-            columns = {k: np.ascontiguousarray(v) for k, v in table.columns.items()}
-            found[name_table(task, table)] = {**columns, **seen}
-    return found
-
-
-def plan_tables(tasks: Sequence[Task]) -> tuple[TableSpec, ...]:
-    """Return what the file needs to make room for the tables of statistics.
-
-    Parameters
-    ----------
-    tasks : sequence of Task
-        Statistics.
-
-    Returns
-    -------
-    specs : tuple of TableSpec
-        Shapes and types are those before the first sample: they never change.
-    """
-    empty = [t.statistic.make_state(*t.n_units) for t in tasks]
-    return tuple(
-        TableSpec(
-            name,
-            f"online statistic {name.rpartition('#')[2]} of {name.rpartition('#')[0]}",
-            {k: (v.shape, v.dtype.name) for k, v in columns.items()},
-        )
-        for name, columns in make_tables(tasks, empty).items()
-    )
 
 
 def plan_tasks(online: Sequence[Statistic], sites: Sequence[SitePlan]) -> list[Task]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from netphys.recording.builtin import (
     list_builtins,
     make_weight_free,
 )
+from netphys.recording.devices import choose_device, choose_spread, describe_spread, read_weight
 from netphys.recording.sites import find_sites
 from netphys.recording.twins import make_random, make_shuffled, run_seeded
 
@@ -98,7 +99,12 @@ class Subject:
     @property
     def device(self) -> torch.device:
         """Device of the first weight."""
-        return next(self._tensors(), torch.zeros(0)).device
+        return next((t for t in self._tensors() if not t.is_meta), torch.zeros(0)).device
+
+    @property
+    def n_slices(self) -> int:
+        """Number of processes that hold a slice of the weights each; 1: this one holds all."""
+        return self._source.get("tp_size", 1)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -165,7 +171,7 @@ class Subject:
                 digest.update(f"{name} {tensor!r}\n".encode())
                 continue
             digest.update(f"{name} ".encode())
-            add_tensor(digest, tensor)
+            add_tensor(digest, read_weight(self.model, name, tensor))
         return digest.hexdigest()
 
     def describe(self) -> dict:
@@ -227,6 +233,8 @@ def load_subject(
     seed: int = 0,
     dtype: str | None = None,
     device: str = "cpu",
+    device_map: str | Mapping | None = None,
+    tp_plan: str | Mapping | None = None,
     input_fn: Callable | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     processor: BaseImageProcessor | FeatureExtractionMixin | None = None,
@@ -250,7 +258,14 @@ def load_subject(
     dtype : str, optional
         "float32", "float16" or "bfloat16"; as stored if left out.
     device : str
-        Where to run, such as "cpu" or "cuda".
+        Where to run, such as "cpu" or "cuda"; of several processes that torchrun started on a
+        machine, each takes the card of its number with "cuda".
+    device_map : str or dict, optional
+        For a trained model that no card holds: "auto", or where each module goes (a card, "cpu" or
+        "disk"); needs the extra ``sharded``.
+    tp_plan : str or dict, optional
+        For the same in several processes (torchrun): "auto", or how transformers divides each
+        module; every process holds a slice of each weight and records the units it holds.
     input_fn : callable, optional
         For a module of your own: takes a list of items (arrays or token ids of equal length, texts)
         and returns its input as a tensor, a tuple of positional or a dict of keyword arguments.
@@ -271,7 +286,9 @@ def load_subject(
     Raises
     ------
     ValueError
-        If the name, the init, the dtype or the device is unknown.
+        If the name, the init, the dtype or the device is unknown, or options exclude each other.
+    ImportError
+        If `device_map` is given and accelerate is missing.
 
     Examples
     --------
@@ -282,7 +299,8 @@ def load_subject(
     check_type("seed", seed, int, "a whole number")
     if dtype is not None:
         check_option("dtype", dtype, DTYPES)
-    _check_device(device)
+    spread = choose_spread(name, init, device, device_map, tp_plan)
+    device = choose_device(device)
     if isinstance(name, torch.nn.Module):
         model, label, source = name, type(name).__name__, {"source": "module"}
         make = {"trained": lambda m, s: m, "random": make_random, "shuffled": make_shuffled}[init]
@@ -300,15 +318,16 @@ def load_subject(
                 model, own = make_weight_free(label, init)
                 processor = processor or own
             else:
-                model = _load_model(folder, label, init, seed, dtype, options)
+                model = _load_model(folder, label, init, seed, dtype, options, spread)
+                source |= describe_spread(model, spread)
                 tokenizer = tokenizer or _load_part("AutoTokenizer", folder, options)
                 part = _PROCESSORS.get(getattr(model, "main_input_name", ""))
                 if part and processor is None:
                     processor = _load_part(part, folder, options)
             source["commit"] = getattr(model.config, "_commit_hash", None)
-    if any(p.is_meta for p in model.parameters()):
+    if not spread and any(p.is_meta for p in model.parameters()):
         raise ValueError(f"{label} has weights on the meta device, without values.")
-    if dtype is not None or device != "cpu":
+    if not spread and (dtype is not None or device != "cpu"):
         model = _move(model, name, dtype, device)
     return Subject(
         model,
@@ -339,19 +358,6 @@ def _move(model: torch.nn.Module, name: object, dtype: str | None, device: str) 
     return model.to(device=device, dtype=wanted)
 
 
-def _check_device(device: str) -> None:
-    check_type("device", device, str, "a device such as 'cpu' or 'cuda'")
-    kind = device.partition(":")[0]
-    check_option("device", kind, ("cpu", "cuda", "mps"))
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there[kind]:
-        raise ValueError(f"device={device!r} is not available on this machine. Use 'cpu'.")
-
-
 def _locate(name: str | os.PathLike) -> tuple[str, str, dict]:
     """Return what transformers should load, the label, and the origin for the provenance."""
     text = os.fspath(name)
@@ -375,7 +381,13 @@ def _locate(name: str | os.PathLike) -> tuple[str, str, dict]:
 
 
 def _load_model(
-    folder: str, label: str, init: str, seed: int, dtype: str | None, options: dict
+    folder: str,
+    label: str,
+    init: str,
+    seed: int,
+    dtype: str | None,
+    options: dict,
+    spread: dict,
 ) -> torch.nn.Module:
     import safetensors
     import transformers
@@ -389,7 +401,7 @@ def _load_model(
             model = run_seeded(lambda: _make_from_config(kind, config, options), seed)
         else:
             wanted = DTYPES[dtype] if dtype else "auto"
-            more = {"config": config, "dtype": wanted, "output_loading_info": True}
+            more = {"config": config, "dtype": wanted, "output_loading_info": True, **spread}
             model, info = _load(kind, folder, options, **more)
             if info["missing_keys"]:  # transformers would draw them at random, each time anew
                 first = ", ".join(sorted(info["missing_keys"])[:3])
