@@ -111,6 +111,118 @@ def test_an_interrupted_run_ends_in_the_same_bytes(store, stop, gpt2, tmp_path):
         np.testing.assert_array_equal(done.checksums, whole.checksums)
 
 
+@pytest.fixture(scope="module")
+def language() -> netphys.Subject:
+    return netphys.load_subject("builtin:language")
+
+
+TEXTS = [
+    "The dog barked.",
+    "Two cats slept on the chair.",
+    "The dogs were unbelievably loud today.",
+]
+
+
+def test_surprisal_is_stored_per_word_and_equals_the_function(language, tmp_path):
+    from netphys.recording.surprisal import compute_surprisal
+
+    stimuli = netphys.load_stimuli(TEXTS)
+    options = {"sites": "embed", "batch_size": 2, "online": "surprisal"}
+    session = record(
+        language, stimuli, tmp_path / "a.nwb", store=["word.mean", "surprisal"], **options
+    )
+    data = session["lm_head#surprisal"]
+    assert data["label"].to_numpy().tolist() == ["surprisal", "entropy", "rank"]
+    assert data.attrs["clock"] == "word" and session.provenance["surprisal"]["unit"] == "bit"
+    table = compute_surprisal(language, stimuli, progress=False)
+    order = np.lexsort([data["word"].to_numpy(), data["trial"].to_numpy()])
+    np.testing.assert_allclose(data.to_numpy()[order, 0], table["surprisal"], rtol=1e-5)
+    np.testing.assert_array_equal(data.to_numpy()[order, 2], table["rank"])
+    seen = session.online("lm_head#surprisal")
+    np.testing.assert_allclose(seen["mean"], np.nanmean(data.to_numpy(), axis=0), rtol=1e-6)
+    only = record(language, stimuli, tmp_path / "b.nwb", store=None, **options)
+    assert only.online("lm_head#surprisal").equals(seen)
+
+
+def test_surprisal_beside_the_logits_themselves(language, tmp_path):
+    stimuli = netphys.load_stimuli(TEXTS[:2])
+    session = record(
+        language, stimuli, tmp_path / "a.nwb", sites="logits", store=["samples", "surprisal"]
+    )
+    assert session.sites == ["lm_head", "lm_head#surprisal"]
+    logits = session["lm_head"].to_numpy()
+    assert np.isfinite(logits).all() and session["lm_head#surprisal"].shape[1] == 3
+
+
+def test_surprisal_needs_logits_and_words(gpt2, tokens, language, tmp_path):
+    with pytest.raises(ValueError, match="need words, and these stimuli have none"):
+        record(gpt2, tokens, tmp_path / "a.nwb", store="surprisal")
+    headless = netphys.load_subject(language.model.transformer, tokenizer=language.tokenizer)
+    with pytest.raises(ValueError, match="has no site of the kind 'logits'"):
+        record(headless, netphys.load_stimuli(["a b"]), tmp_path / "a.nwb", store="surprisal")
+
+
+def test_covariance_of_two_sites_and_of_two_subjects(gpt2, tokens, tmp_path):
+    from netphys.core.online import CrossCovariance
+
+    twin = netphys.load_subject(gpt2.model, init="shuffled", seed=1)
+    first, second = "transformer.h.0", NAME
+    online = [CrossCovariance(first, second), CrossCovariance(first, NAME + ".mlp", other=twin)]
+    session = record(gpt2, tokens, tmp_path / "a.nwb", sites="resid", batch_size=2, online=online)
+    other = record(twin, tokens, tmp_path / "b.nwb", sites=NAME + ".mlp", batch_size=2)
+    x = session[first].to_numpy().astype(float)
+    for name, y in ((second, session[second]), (NAME + ".mlp", other[NAME + ".mlp"])):
+        y = y.to_numpy().astype(float)
+        table = session.online(f"{first} & {name}#cross_covariance")
+        expected = (x - x.mean(0)).T @ (y - y.mean(0)) / len(x)
+        found = next(
+            v for v in table.data_vars.values() if v.shape == (16, 16) and "cross" in v.name
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+        assert 0 < table.attrs["linear_cka"] <= 1
+    with pytest.raises(ValueError, match=r"names the site 'transformer\.h\.9', which is not"):
+        record(gpt2, tokens, tmp_path / "c.nwb", online=CrossCovariance(first, "transformer.h.9"))
+
+
+def test_int8_keeps_its_error_also_through_an_interruption(gpt2, tmp_path):
+    stimuli = make_stimuli("gpt2", n=14)
+    options = {"sites": "resid", "batch_size": 1, "commit_batches": 1}
+    true = record(gpt2, stimuli, tmp_path / "true.nwb", **options)
+    whole = record(gpt2, stimuli, tmp_path / "whole.nwb", dtype="int8", **options)
+    error = np.abs(whole[NAME].to_numpy().astype(float) - true[NAME].to_numpy())
+    table = whole.online(f"{NAME}#int8_error")
+    np.testing.assert_allclose(table["max_error"], error.max(0), rtol=1e-5)
+    np.testing.assert_allclose(table["rms_error"], np.sqrt((error**2).mean(0)), rtol=1e-5)
+    assert table["n_clipped"].to_numpy().sum() == whole.counts.loc[NAME, "overflow"]
+    calls = iter(range(1000))
+
+    def interrupt(module, args):
+        if next(calls) == 16:
+            raise KeyboardInterrupt
+
+    handle = gpt2.model.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        record(gpt2, stimuli, tmp_path / "a.nwb", dtype="int8", **options)
+    handle.remove()
+    done = record(gpt2, stimuli, tmp_path / "a.nwb", dtype="int8", resume=True, **options)
+    assert read_state(done) == read_state(whole)
+    with pytest.raises(ValueError, match="is kept by dtype='int8' itself"):
+        record(gpt2, stimuli, tmp_path / "b.nwb", online="int8_error")
+
+
+def test_moments_of_attention_weights_leave_out_absent_keys(gpt2, tokens, tmp_path):
+    session = record(gpt2, tokens, tmp_path / "a.nwb", sites="pattern", online="moments")
+    name = session.sites[0]
+    data = session[name].to_numpy().astype(float)
+    moments = session.online(f"{name}#moments")
+    np.testing.assert_allclose(moments["mean"], np.nanmean(data, axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(moments["n"], np.isfinite(data).sum(0))
+    few = record(
+        gpt2, tokens, tmp_path / "b.nwb", sites="pattern", units={"pattern": [0, 4, 5, 11]}
+    )
+    assert few.counts["nonfinite"].sum() == 0
+
+
 def test_online_refuses_what_it_cannot_do(gpt2, tokens, tmp_path):
     path = tmp_path / "a.nwb"
     with pytest.raises(ValueError, match="store=None without online= records nothing"):

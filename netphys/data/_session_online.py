@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
+import numpy as np
 import xarray as xr
 
 from netphys._check import suggest
+from netphys.core.online import OnlineTable
 from netphys.data.nwb_header import SessionFileError
 from netphys.data.nwb_layout import STATE
 from netphys.data.online_state import (
     SLOTS,
     Checkpoint,
+    Task,
     find_checkpoint,
     merge_checkpoints,
     name_table,
@@ -78,6 +81,16 @@ def read_table(session: Session, name: str) -> xr.Dataset:
     for task, state in zip(tasks, checkpoint.states, strict=True):
         for table in task.statistic.finish(state):
             if name == name_table(task, table):
-                units = session.units(task.sites[0])
-                return to_dataset(table, {c: units[c].to_numpy() for c in units})
+                return to_dataset(table, _find_units(session, task, table))
     raise KeyError(name)
+
+
+def _find_units(session: Session, task: Task, table: OnlineTable) -> dict[str, np.ndarray]:
+    """Return the columns that describe the rows of a table, where they are a site's units."""
+    second = table.name.endswith(".other")
+    if table.axis != "unit" or table.axis in table.coords:
+        return {}
+    if second and getattr(task.statistic, "other", None) is not None:
+        return {}  # units of a subject that is in no file
+    units = session.units(task.sites[1 if second else 0])
+    return {c: units[c].to_numpy() for c in units}

@@ -13,12 +13,12 @@ import torch
 from tqdm.auto import tqdm
 
 from netphys.data._session_online import read_checkpoints
-from netphys.data.nwb_layout import FileLayout
+from netphys.data.nwb_layout import COUNT_NAMES, FileLayout
 from netphys.data.online_state import FINAL, SLOTS, Checkpoint, make_tables, merge_checkpoints
 from netphys.recording import kernels
 from netphys.recording.capture import Capture
 from netphys.recording.compiled import compile_model
-from netphys.recording.passes import Tap, is_plain, make_batch
+from netphys.recording.passes import Batch, Tap, is_plain, make_batch
 from netphys.recording.prepare import Run, compute_costs
 from netphys.recording.ranks import RankError, Ranks
 from netphys.recording.show import make_show
@@ -63,9 +63,12 @@ def record_batches(
     ranks : Ranks
         Who else records into the file; this process does its share.
     """
+    devices = {p.shape.site.name: p.shape.device for p in run.sites}
+    if run.scoring is not None:
+        devices.setdefault(run.scoring.site.name, torch.device("cpu"))
     tally = Tally(
         run.tasks,
-        {p.shape.site.name: p.shape.device for p in run.sites},
+        devices,
         checkpoint,
         fusable=run.nonfinite == "raise" and is_plain(run),
     )
@@ -76,16 +79,19 @@ def record_batches(
     todo = [n for n in share if not done[n] or n not in fed]
     n_trials = {n: len(run.plan[n]) for n in share}
     counts: dict[str, torch.Tensor] = {}
-    sites = [p.shape.site for p in run.sites]
+    logits: list[torch.Tensor] = []
 
     def take(site: Site, value: torch.Tensor, n_absent: int | None = None) -> None:
-        counts[site.name] = taps[site.name].take(value, batch, n_absent)
+        if run.scoring is not None and site.name == run.scoring.site.name:
+            logits.append(value)
+        if site.name in taps:
+            counts[site.name] = taps[site.name].take(value, batch, n_absent)
 
-    show = make_show(run, take)
+    show, hooked = make_show(run, take), run.sites_shown
     with (
         _open_writer(run, path, layout, writing, ranks) as writer,
         show_variability(run.subject.model, run.draw_seeds) as draw,
-        Capture(run.subject.model, sites, show.take, graph=run.compile is not False) as capture,
+        Capture(run.subject.model, hooked, show.take, graph=run.compile is not False) as capture,
         tqdm(
             total=sum(n_trials.values()),
             initial=sum(n_trials.values()) - sum(n_trials[n] for n in todo),
@@ -105,6 +111,8 @@ def record_batches(
             first = {c: int(r[begin[number]]) for c, r in first_rows.items()}
             batch = make_batch(run, number, first, feed=feed and bool(run.tasks))
             draw(functools.partial(show.show, model, rows, capture), rows)
+            if run.scoring is not None:
+                _score(run, writer, tally, batch, logits.pop())
             found = _check_counts(run, counts, rows)
             if batch.sequence_info is not None:
                 tally.end_batch(batch.sequence_info)
@@ -116,6 +124,19 @@ def record_batches(
             )
     if run.tasks and not ranks.is_first:
         ranks.wait(_STATES)  # ours are on disk
+
+
+def _score(
+    run: Run, writer: Writer | SliceWriter, tally: Tally, batch: Batch, logits: torch.Tensor
+) -> None:
+    """Score the words of a batch, write what is stored and feed what is counted."""
+    values, words = run.scoring.score(run.presentation, batch.rows, logits)
+    n_words = len(values)
+    if "word" in run.clocks.segments:
+        n_words = int(run.clocks.segments["word"].counts[batch.rows].sum())
+    run.scoring.write(writer, values, batch.first.get("word", 0), n_words)
+    if batch.sequence_info is not None:
+        tally.feed_scores(values, words)
 
 
 def _open_writer(
@@ -237,4 +258,6 @@ def _check_counts(run: Run, counts: dict[str, torch.Tensor], rows: list[int]) ->
                 "or its type (float16 overflows at 65,504), or store them with nonfinite='keep'."
             )
     parts = [found[p.shape.site.name] for p in run.sites]
-    return np.concatenate(parts) if parts else np.zeros((0, 2), np.int64)
+    if run.scoring is not None and run.scoring.series is not None:
+        parts.append(np.zeros((1, len(COUNT_NAMES)), np.int64))  # NaN is a word without a context
+    return np.concatenate(parts) if parts else np.zeros((0, len(COUNT_NAMES)), np.int64)

@@ -87,6 +87,7 @@ class Tap:
         if "samples" in plan.series and plan.series["samples"].dtype == "int8":
             scale = plan.series["samples"].units["scale"].to_numpy()
             self._scale = torch.tensor(scale, device=device)
+            self._lost = tally.find_state("int8_error", plan.shape.site.name)
 
     def take(self, value: torch.Tensor, batch: Batch, n_absent: int | None = None) -> torch.Tensor:
         """Reduce what passed the site in one batch and hand it to the writer.
@@ -117,7 +118,8 @@ class Tap:
         kernels.run(reduction, rows, where, outputs, state, workspace=self._workspace)
         counts = self._count(outputs, targets, value, where, n_absent)
         if self._scale is not None:
-            counts[0, 1] += self._quantize(rows, where, targets["samples"])
+            clipped = self._quantize(rows, where, targets["samples"], count=info is not None)
+            counts[list(self.plan.series).index("samples"), 1] += clipped
         for form, block in blocks.items():
             self._hand_over(block, targets[form])
         if self._tally is not None and info is not None:
@@ -174,9 +176,13 @@ class Tap:
         """Return the counters of every series of the site."""
         shape, nonfinite = self.plan.shape, outputs.nonfinite
         if shape.site.side == "pattern":  # keys that a shorter trial does not have are no fault
+            n_keys = shape.unit_shape[-1]
+            units = np.arange(shape.n_units) if self.plan.units is None else self.plan.units
             if n_absent is None:
-                n_absent = (shape.unit_shape[-1] - value.shape[-1]) * where.n_kept
-            nonfinite = nonfinite - n_absent * shape.n_units // shape.unit_shape[-1]
+                n_lacking = int((units % n_keys >= value.shape[-1]).sum())
+                nonfinite = nonfinite - where.n_kept * n_lacking
+            else:
+                nonfinite = nonfinite - n_absent * shape.n_units // n_keys
         counts = torch.zeros(
             (len(targets), len(COUNT_NAMES)), dtype=torch.int64, device=value.device
         )
@@ -189,12 +195,21 @@ class Tap:
         return counts
 
     def _quantize(
-        self, rows: torch.Tensor, where: kernels.Plan, target: torch.Tensor
+        self, rows: torch.Tensor, where: kernels.Plan, target: torch.Tensor, *, count: bool
     ) -> torch.Tensor:
         """Store samples as whole multiples of each unit's scale; return how many were clipped."""
-        steps = (self._pick(rows, where).float() / self._scale).round()
-        target.copy_(steps.clamp(-127, 127))
-        return (steps.abs() > 127).sum()
+        values = self._pick(rows, where).float()
+        steps = (values / self._scale).round()
+        clipped = (steps.abs() > 127).sum(0)
+        target.copy_(steps.clamp_(-127, 127))
+        if count:
+            error = steps.mul_(self._scale).sub_(values).abs_().double()
+            self._lost["seen"][0] += len(values)
+            self._lost["n"] += len(values)
+            self._lost["n_clipped"] += clipped
+            self._lost["sum_squares"] += error.square().sum(0)
+            torch.maximum(self._lost["max_error"], error.amax(0), out=self._lost["max_error"])
+        return clipped.sum()
 
     def _hand_over(self, block: Block, target: torch.Tensor) -> None:
         if self._copies is None:
@@ -261,6 +276,7 @@ def describe_rows(run: Run, rows: list[int]) -> tuple[BatchInfo, BatchInfo]:
     def join(name: str) -> np.ndarray | None:
         return np.concatenate([t[name] for t in tables]) if name in tables[0] else None
 
+    inputs = presentation.make_inputs(rows) if run.needs_inputs else None
     sequence = BatchInfo(
         np.repeat(trial, counts),
         np.concatenate([list_positions(presentation, r) for r in rows]),
@@ -268,6 +284,10 @@ def describe_rows(run: Run, rows: list[int]) -> tuple[BatchInfo, BatchInfo]:
         join("word"),
         join("special"),
         {name: np.repeat(values, counts) for name, values in codes.items()},
+        inputs=inputs,
+        n_trials=len(rows),
+        n_positions=int(presentation.n_shown[rows[0]]),
+        mask=presentation.mask(rows),
     )
     return sequence, BatchInfo(trial, np.zeros_like(trial), codes=codes)
 

@@ -105,6 +105,11 @@ def plan_site(
     units = forms.find_units(site.name, site.kind, whole.n_units)
     if units is not None:
         table = table.iloc[units].reset_index(drop=True)
+    if units is not None and site.side == "pattern" and presentation.decoding is not None:
+        raise ValueError(
+            f"units= does not go with attention weights ({site.name!r}) of text that is generated: "
+            "their keys grow with every step. Record all of them."
+        )
     threshold = None
     if "raster" in forms.store:
         threshold = forms.find_threshold(site.name, site.kind, len(table))

@@ -10,17 +10,19 @@ import pandas as pd
 import torch
 
 from netphys.core.online import Statistic
-from netphys.data.nwb_layout import SessionSpec
+from netphys.data.nwb_layout import SeriesSpec, SessionSpec
 from netphys.data.online_state import SLOTS, Task, compute_slot_bytes, plan_tables
 from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture
 from netphys.recording.forms import Forms, check_patterns
+from netphys.recording.online import BatchInfo
 from netphys.recording.plan import Clocks, SitePlan, make_clocks, plan_site
 from netphys.recording.present import Presentation, hash_inputs, make_plan
 from netphys.recording.provenance import hash_plan, make_provenance
 from netphys.recording.ranks import Ranks
 from netphys.recording.rows import SiteShape, find_shape
 from netphys.recording.scales import find_scales
+from netphys.recording.scoring import Scoring, plan_scoring
 from netphys.recording.sites import Site
 from netphys.recording.slices import find_slices
 from netphys.recording.statistics import plan_tasks
@@ -87,6 +89,8 @@ class Run:
         Of columns of labels the number of each trial's label, in the order of the stimulus table.
     draw_seeds : ndarray of int64 or None
         Where dropout is active: the seed of each trial, in the order of the stimulus table.
+    scoring : Scoring or None
+        How words are scored.
     """
 
     subject: Subject
@@ -100,6 +104,20 @@ class Run:
     tasks: list[Task]
     codes: Mapping[str, np.ndarray]
     draw_seeds: np.ndarray | None = None
+    scoring: Scoring | None = None
+
+    @property
+    def sites_shown(self) -> list[Site]:
+        """Where hooks are set: the recorded sites, and the logits where words are scored."""
+        sites = [p.shape.site for p in self.sites]
+        if self.scoring is not None and self.scoring.site.name not in [s.name for s in sites]:
+            sites.append(self.scoring.site)
+        return sites
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether a statistic shows the same inputs to a second subject."""
+        return any(getattr(t.statistic, "other", None) is not None for t in self.tasks)
 
 
 def prepare(
@@ -164,13 +182,24 @@ def prepare(
     planned = [plan_site(s, forms, subject, presentation, scales.get(s.site.name)) for s in shapes]
     clocks = make_clocks(presentation, plan, forms, planned)
     labels, codes = _number_labels(stimuli)
-    tasks = plan_tasks([s.resolve(labels) for s in online], planned)
+    scoring = plan_scoring(subject, presentation, forms, online, batch_size=options["batch_size"])
+    tasks = plan_tasks(
+        [s.resolve(labels) for s in online],
+        planned,
+        subject=subject,
+        sample=_describe_sample(presentation, plan[0]),
+        logits=None if scoring is None else scoring.site.name,
+    )
     options = {**options, "online": [t.to_dict() for t in tasks], "ranks": n_ranks, "share": share}
+    if scoring is not None:
+        options["surprisal"] = scoring.meter.describe()
     provenance = make_provenance(
         subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
     )
+    extra = (scoring.series,) if scoring is not None and scoring.series is not None else ()
+    provenance["series"] += [s.name for s in extra]
     spec = _make_spec(
-        subject, stimuli, presentation, plan, planned, clocks, tasks, provenance, n_ranks
+        subject, stimuli, presentation, plan, planned, clocks, tasks, provenance, n_ranks, extra
     )
     return Run(
         subject,
@@ -184,6 +213,21 @@ def prepare(
         tasks=tasks,
         codes=codes,
         draw_seeds=draw_seeds,
+        scoring=scoring,
+    )
+
+
+def _describe_sample(presentation: Presentation, rows: list[int]) -> BatchInfo:
+    """Return a batch with its inputs, as a second subject needs to be shown it."""
+    mask, n_positions = presentation.mask(rows), int(presentation.n_shown[rows[0]])
+    n = len(rows) * n_positions if mask is None else int(mask.sum())
+    return BatchInfo(
+        np.zeros(n, np.int64),
+        np.arange(n),
+        inputs=presentation.make_inputs(rows),
+        n_trials=len(rows),
+        n_positions=n_positions,
+        mask=mask,
     )
 
 
@@ -276,6 +320,7 @@ def _make_spec(
     tasks: list[Task],
     provenance: dict,
     n_ranks: int,
+    extra: tuple[SeriesSpec, ...],
 ) -> SessionSpec:
     order, decoding = clocks.trials["stimulus_index"].to_numpy(), presentation.decoding
     columns = stimuli.table.iloc[order].reset_index(drop=True)
@@ -285,7 +330,7 @@ def _make_spec(
     if "variability" not in trials:
         trials.insert(len(clocks.trials.columns), "variability", "none")
     return SessionSpec(
-        series=tuple(s for p in sites for s in p.series.values()),
+        series=(*(s for p in sites for s in p.series.values()), *extra),
         trials=trials,
         samples=clocks.tables,
         times=clocks.times,

@@ -80,6 +80,7 @@ def make_provenance(
         "compile": options["compile"],
         "generate": None if presentation.decoding is None else dict(presentation.decoding.facts),
         "online": options["online"],
+        "surprisal": options.get("surprisal"),
         "ranks": options["ranks"],
         "share": options["share"],
         "plan": {

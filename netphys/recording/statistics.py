@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
-from netphys.core.online import Moments, Statistic
+from netphys._check import suggest
+from netphys.core.online import CrossCovariance, Int8Error, Moments, Statistic
 from netphys.data.online_state import Checkpoint, Task
 from netphys.recording import kernels
+from netphys.recording.meter import UNITS
 from netphys.recording.online import Accumulator, BatchInfo, SiteInfo
 from netphys.recording.online.accumulator import from_numpy, to_numpy
 from netphys.recording.plan import SitePlan
+from netphys.recording.subject import Subject
+
+_OF_ROWS = ("site", "sites")  # scopes of statistics that are fed a site's rows
 
 
 class Tally:
@@ -86,7 +92,8 @@ class Tally:
     def _fits(self, task: Task, site: str) -> bool:
         """Whether the pass gives what a statistic asks for: no sample to leave out, no NaN."""
         plain = task.statistic == Moments(include_special=task.statistic.include_special)
-        return plain and task.sites == (site,) and self._fusable
+        whole = not site.endswith("@pattern")  # which lack keys that a trial does not have
+        return plain and task.sites == (site,) and self._fusable and whole
 
     @property
     def sites(self) -> set[str]:
@@ -106,7 +113,8 @@ class Tally:
         answer : bool
             False: `feed` may be given any rows.
         """
-        return sum(site in t.sites for t in self.tasks) > (site in self._fused)
+        wanted = [t for t in self.tasks if site in t.sites and t.statistic.scope in _OF_ROWS]
+        return len(wanted) > (site in self._fused)
 
     def feed(self, site: str, rows: torch.Tensor, batch: BatchInfo) -> None:
         """Add a batch of one site to all its statistics.
@@ -124,10 +132,43 @@ class Tally:
             if site in self._fused and state is self._fused[site][0]:
                 counts = len(batch), len(batch.find_trials()) - 1, 0
                 state["seen"] += torch.tensor(counts, device=state["seen"].device)
-            elif task.sites == (site,):
+            elif task.statistic.scope == "site" and task.sites == (site,):
                 worker.update(state, rows, batch)
-            elif site in task.sites:
+            elif task.statistic.scope == "sites" and site in task.sites:
                 self._rows[site] = rows.clone()  # until the other site has passed
+
+    def feed_scores(self, values: np.ndarray, batch: BatchInfo) -> None:
+        """Add the scores of a batch's words to the statistics of them.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_words, 3)
+            Surprisal, entropy and rank.
+        batch : BatchInfo
+            Which words these are.
+        """
+        every = zip(self.tasks, self._workers, self.states, self._places, strict=True)
+        for task, worker, state, place in every:
+            if task.statistic.scope == "logits":
+                worker.update(state, torch.tensor(values, device=place), batch)
+
+    def find_state(self, name: str, site: str) -> dict[str, torch.Tensor]:
+        """Return the state of a statistic that the pass over a site keeps itself.
+
+        Parameters
+        ----------
+        name : str
+            Name of the statistic.
+        site : str
+            Name of the site.
+
+        Returns
+        -------
+        state : dict of str to Tensor
+            To change in place.
+        """
+        pairs = zip(self.tasks, self.states, strict=True)
+        return next(s for t, s in pairs if t.statistic.name == name and t.sites == (site,))
 
     def end_batch(self, batch: BatchInfo) -> None:
         """Feed the statistics of two sites, and count the batch.
@@ -139,8 +180,9 @@ class Tally:
         """
         every = zip(self.tasks, self._workers, self.states, self._places, strict=True)
         for task, worker, state, place in every:
-            if len(task.sites) > 1:
-                worker.update(state, {s: self._rows[s].to(place) for s in task.sites}, batch)
+            if task.statistic.scope == "sites":
+                rows = {s: self._rows[s].to(place) for s in find_own_sites(task)}
+                worker.update(state, rows, batch)
         self._rows.clear()
         self.n_done += 1
 
@@ -168,7 +210,30 @@ class Tally:
         return Checkpoint(self._sequence, self.n_done, n_items, digest, states)
 
 
-def plan_tasks(online: Sequence[Statistic], sites: Sequence[SitePlan]) -> list[Task]:
+def find_own_sites(task: Task) -> tuple[str, ...]:
+    """Return the sites of a task that the recorded subject has.
+
+    Parameters
+    ----------
+    task : Task
+        A statistic of two sites.
+
+    Returns
+    -------
+    sites : tuple of str
+        Both, or the first where the second is another subject's.
+    """
+    return task.sites if getattr(task.statistic, "other", None) is None else task.sites[:1]
+
+
+def plan_tasks(
+    online: Sequence[Statistic],
+    sites: Sequence[SitePlan],
+    *,
+    subject: Subject,
+    sample: BatchInfo,
+    logits: str | None,
+) -> list[Task]:
     """Decide which statistic is kept of which site.
 
     Parameters
@@ -177,15 +242,66 @@ def plan_tasks(online: Sequence[Statistic], sites: Sequence[SitePlan]) -> list[T
         What is asked for.
     sites : sequence of SitePlan
         The recorded sites.
+    subject : Subject
+        Who is recorded.
+    sample : BatchInfo
+        Any batch with its inputs, to find the units of a second subject.
+    logits : str or None
+        Site whose logits are scored.
 
     Returns
     -------
     tasks : list of Task
         Statistics of one site are kept of every site.
+
+    Raises
+    ------
+    ValueError
+        If a statistic names a site that is not recorded, or two would share a table.
     """
-    return [
-        Task(statistic, (site.shape.site.name,), (site.n_units,))
-        for statistic in online
-        if statistic.scope == "site"
-        for site in sites
+    n_units = {p.shape.site.name: p.n_units for p in sites}
+    tasks: list[Task] = []
+    for statistic in online:
+        if statistic.scope == "site":
+            tasks += [Task(statistic, (name,), (n,)) for name, n in n_units.items()]
+        elif statistic.scope == "logits":
+            tasks.append(Task(statistic, (logits,), (len(UNITS),)))
+        elif statistic.scope == "sites":
+            tasks.append(_plan_pair(statistic, n_units, subject, sample))
+        else:
+            raise ValueError(
+                f"online: {statistic.name!r} is kept by dtype='int8' itself. Leave it out."
+            )
+    tasks += [
+        Task(Int8Error(), (p.shape.site.name,), (p.n_units,))
+        for p in sites
+        if "samples" in p.series and p.series["samples"].dtype == "int8"
     ]
+    _check_names(tasks)
+    return tasks
+
+
+def _plan_pair(
+    statistic: CrossCovariance, n_units: Mapping[str, int], subject: Subject, sample: BatchInfo
+) -> Task:
+    task = Task(statistic, (statistic.site, statistic.other_site), (0, 0))
+    for name in find_own_sites(task):
+        if name not in n_units:
+            raise ValueError(
+                f"online: {statistic.name!r} names the site {name!r}, which is not recorded."
+                f"{suggest(name, n_units)} Recorded: {', '.join(n_units)}."
+            )
+    other = Accumulator(statistic).find_other_units(subject, sample)
+    return Task(
+        statistic, task.sites, (n_units[statistic.site], other or n_units[statistic.other_site])
+    )
+
+
+def _check_names(tasks: Sequence[Task]) -> None:
+    names = [(t.sites, t.statistic.name) for t in tasks]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"online: {twice[1]!r} is asked for twice at {' and '.join(twice[0])}, with different "
+            "options. Keep one, or record twice."
+        )

@@ -18,6 +18,7 @@ from netphys.core.online.products import (
     compute_linear_cka,
     merge_products,
 )
+from netphys.core.online.rounding import Int8Error
 from netphys.core.online.tags import TagCoefficients
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "CrossCovariance",
     "Gram",
     "Histogram",
+    "Int8Error",
     "Moments",
     "OnlineTable",
     "PositionCounts",
