@@ -187,11 +187,14 @@ class Tap:
             (len(targets), len(COUNT_NAMES)), dtype=torch.int64, device=value.device
         )
         counts[:, 0] = nonfinite
-        for i, (form, target) in enumerate(targets.items()):
-            if form == "samples":
-                counts[i, 1] = outputs.overflow
-            elif target.dtype == torch.float16:  # pooled values that their type cannot hold
-                counts[i, 1] = torch.isinf(target).sum() * (outputs.nonfinite == 0)
+        floats = [f for f, t in targets.items() if t.is_floating_point() and f not in TOP]
+        cast = [list(targets).index(form) for form in floats]
+        if len(cast) == 1:
+            counts[cast[0], 1] = outputs.overflow
+        elif value.device.type != "cpu" or int(outputs.overflow):
+            for i in cast:  # which of the forms cannot hold its values
+                infinite = torch.isinf(list(targets.values())[i]).sum()
+                counts[i, 1] = infinite * (outputs.nonfinite == 0)
         return counts
 
     def _quantize(

@@ -61,6 +61,7 @@ class Tally:
         self.n_done = checkpoint.n_done if checkpoint else 0
         self._rows: dict[str, torch.Tensor] = {}
         self._fused: dict[str, tuple[dict, kernels.State]] = {}
+        self._n_trials: dict[str, int] = {}  # that the fused ones have seen
 
     def fuse(self, site: str, reduction: kernels.Reduction) -> kernels.State | None:
         """Let the pass over a site keep its moments itself, where it can.
@@ -87,6 +88,7 @@ class Tally:
         made.low.copy_(state["min"])
         made.high.copy_(state["max"])
         self._fused[site] = state, made
+        self._n_trials[site] = int(state["seen"][1])
         return made
 
     def _fits(self, task: Task, site: str) -> bool:
@@ -130,8 +132,7 @@ class Tally:
         """
         for task, worker, state in zip(self.tasks, self._workers, self.states, strict=True):
             if site in self._fused and state is self._fused[site][0]:
-                counts = len(batch), len(batch.find_trials()) - 1, 0
-                state["seen"] += torch.tensor(counts, device=state["seen"].device)
+                self._n_trials[site] += len(batch.find_trials()) - 1
             elif task.statistic.scope == "site" and task.sites == (site,):
                 worker.update(state, rows, batch)
             elif task.statistic.scope == "sites" and site in task.sites:
@@ -202,8 +203,9 @@ class Tally:
             With the next number.
         """
         self._sequence += 1
-        for state, kept in self._fused.values():
+        for site, (state, kept) in self._fused.items():
             state["n"].fill_(kept.count)
+            state["seen"][0], state["seen"][1] = kept.count, self._n_trials[site]
             state["min"].copy_(kept.low)
             state["max"].copy_(kept.high)
         states = [{k: v.copy() for k, v in to_numpy(s).items()} for s in self.states]

@@ -28,6 +28,7 @@ from netphys.data.nwb_layout import FileLayout
 
 _DIRECT_FROM = 16 * BLOCK  # below this a buffered write is cheaper than waiting for the device
 COMMIT_SECONDS = 2.0
+_HUGE = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -345,7 +346,10 @@ class Writer:
 
 
 def _allocate_pages(n_bytes: int) -> np.ndarray:
-    return np.frombuffer(mmap.mmap(-1, n_bytes), np.uint8)
+    memory = mmap.mmap(-1, n_bytes)
+    if n_bytes >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)  # a fault for each 2 MB instead of 4 KB
+    return np.frombuffer(memory, np.uint8)
 
 
 def explain_disk_error(error: BaseException, path: Path) -> BaseException:

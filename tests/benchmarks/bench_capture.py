@@ -124,11 +124,7 @@ class Bench:
         """Time the pass itself, as for the others, without making the file and planning."""
         options = {"dtype": "float16"}
         if mode == "reduced":
-            options = {
-                "store": ["word.mean", "raster"],
-                "threshold": 0.0,
-                "online": "moments",
-            }
+            options |= {"store": ["word.mean", "raster"], "threshold": 0.0, "online": "moments"}
         own, seconds = record_module.record_batches, []
 
         def timed(*args, **kwargs) -> None:

@@ -173,13 +173,7 @@ class Pass:
         """Store samples; return whether all are finite as stored, or None where none are stored."""
         if self.r.store is None:
             return None
-        stored = self._put(self.out.samples, raw, a, b)
-        mask = EXPONENT.get(self.r.store)
-        if mask is None:
-            return math.isfinite(stored.sum())
-        bits = self.work.get("bits", *stored.shape, dtype=torch.int16)
-        torch.bitwise_and(stored.view(torch.int16), mask, out=bits)
-        return int(bits.amax()) != mask
+        return is_finite(self._put(self.out.samples, raw, a, b), self.work)
 
     def _count_odd(self, raw: torch.Tensor, a: int, b: int) -> None:
         finite = raw.isfinite()
@@ -191,7 +185,8 @@ class Pass:
     def _make_raster(self, wide: torch.Tensor, a: int, b: int) -> None:
         n_bytes = self.r.n_bytes
         above = self.work.get(f"above{self.r.n_units}", b - a, 8 * n_bytes, dtype=torch.bool)
-        torch.gt(wide, self.r.threshold, out=above[:, : self.r.n_units])
+        # numpy compares faster than torch here, which does it value by value
+        np.greater(wide.numpy(), self.r.threshold.numpy(), out=above.numpy()[:, : self.r.n_units])
         packed = np.packbits(above.numpy().reshape(-1), bitorder="little")
         self._put(self.out.raster, torch.from_numpy(packed).view(b - a, n_bytes), a, b)
 
@@ -269,6 +264,29 @@ class Moments:
         self.n, self.shift = 0, None
 
 
+def is_finite(values: torch.Tensor, workspace: Workspace) -> bool:
+    """Say whether all values are finite.
+
+    Parameters
+    ----------
+    values : Tensor, shape (n, n_units)
+        Of any floating type; for half precision the exponents are compared, which is faster.
+    workspace : Workspace
+        Scratch memory.
+
+    Returns
+    -------
+    answer : bool
+        False also where a sum of finite values overflows: a careful count decides then.
+    """
+    mask = EXPONENT.get(values.dtype)
+    if mask is None:
+        return math.isfinite(values.sum())
+    bits = workspace.get("bits", *values.shape, dtype=torch.int16)
+    torch.bitwise_and(values.view(torch.int16), mask, out=bits)
+    return int(bits.amax()) != mask
+
+
 class Pool:
     """One form of one segment set over the tiles of a call.
 
@@ -299,6 +317,7 @@ class Pool:
         if target.dtype != reduction.wide:
             self.sum = workspace.get(".".join(pair), *self.target.shape, dtype=reduction.wide)
         self.scale = segments.scale.to(reduction.wide)[:, None]
+        self.work, self.odd = workspace, False
 
     def add(self, wide: torch.Tensor, a: int, b: int) -> None:
         """Add kept rows `a` to `b`.
@@ -317,6 +336,7 @@ class Pool:
             which = which[end[which] > begin[which]]
             rows = wide.index_select(0, torch.from_numpy(end[which] - 1 - a))
             self.sum.index_copy_(0, torch.from_numpy(which), rows)
+            self._complete(slice(*np.searchsorted(end, [a, b], side="right")))
             return
         start = float("-inf") if self.form == "max" else 0
         self.sum[slice(*np.searchsorted(begin, [a, b]))] = start
@@ -325,9 +345,15 @@ class Pool:
                 self._add_run(n, wide[max(begin[n] - a, 0) : end[n] - a])
         else:
             self._add_rows(wide, self.segments.ids[a:b])
+        self._complete(slice(*np.searchsorted(end, [a, b], side="right")))
+
+    def _complete(self, done: slice) -> None:
+        """Divide and cast the segments that have ended, while they are in the cache."""
         if self.form == "mean":
-            done = slice(*np.searchsorted(end, [a, b], side="right"))
             self.sum[done].mul_(self.scale[done])
+        if self.target is not self.sum and done.stop > done.start:
+            self.target[done] = self.sum[done]
+            self.odd |= not is_finite(self.target[done], self.work)
 
     def _add_run(self, n: int, rows: torch.Tensor) -> None:
         if len(rows) and self.form == "max":
@@ -352,10 +378,11 @@ class Pool:
         overflow : int
             Finite values that became infinite in the type of the target.
         """
-        self.sum.index_fill_(0, self.segments.empty, 0 if self.form == "sum" else float("nan"))
-        if self.target is self.sum:
+        value = 0 if self.form == "sum" else float("nan")
+        self.target.index_fill_(0, self.segments.empty, value)
+        if not self.odd:
             return 0
-        self.target.copy_(self.sum)
+        self.sum.index_fill_(0, self.segments.empty, value)
         return int((self.target.isinf() & self.sum.isfinite()).sum())
 
 
