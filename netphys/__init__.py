@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from netphys.data.session import Session, open_session
     from netphys.data.stimuli import Stimuli, load_stimuli
     from netphys.protocol import Protocol, load_protocol
+    from netphys.recording.corpus import Corpus
     from netphys.recording.record import record
     from netphys.recording.subject import Subject, load_subject
     from netphys.run import run_protocol
 
 __all__ = [
+    "Corpus",
     "Protocol",
     "Session",
     "Stimuli",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Corpus": "netphys.recording.corpus",
     "Protocol": "netphys.protocol",
     "Session": "netphys.data.session",
     "Stimuli": "netphys.data.stimuli",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 
@@ -48,30 +47,6 @@ def add_commands(commands: argparse._SubParsersAction, epilog: str) -> None:
     join.add_argument("--copy", action="store_true", help="copy the data into OUT")
     join.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
     join.set_defaults(function=_join)
-
-
-def add_rank_options(record: argparse.ArgumentParser) -> None:
-    """Add what `record` does with several processes and devices."""
-    record.add_argument(
-        "--files",
-        default="one",
-        help="under torchrun: one file for all processes, or per-rank (one)",
-    )
-    record.add_argument(
-        "--device-map", metavar="auto", help="spread a model that no card holds over all devices"
-    )
-    record.add_argument(
-        "--tp-plan", metavar="auto", help="under torchrun: divide the model among the processes"
-    )
-
-
-def explain_parts(args: argparse.Namespace) -> str:
-    """Return how the files of several ranks become one session; nothing for one file."""
-    if args.files == "one":
-        return ""
-    path = Path(args.file)
-    parts = f"{path.stem}.rank*{path.suffix}"
-    return f"Join the files of all ranks with: netphys join {path} {path.with_name(parts)}\n"
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -123,8 +98,3 @@ def _join(args: argparse.Namespace) -> int:
     print(session.summary())
     print(f"\nOutput: {session.path.resolve()}")
     return 0
-
-
-def is_first_rank() -> bool:
-    """Whether this process speaks for all that torchrun has started."""
-    return os.environ.get("RANK", "0") == "0"

@@ -18,6 +18,7 @@ from netphys._options import (
     METRICS,
     NONFINITE,
     STORE_DTYPES,
+    STORES,
     TARGETS,
     WEIGHT_DTYPES,
 )
@@ -282,10 +283,10 @@ def _draws(least: int) -> Check:
     return check
 
 
-def _options(*allowed: str) -> Check:
+def _options(*allowed: str, empty: bool = False) -> Check:
     def check(name: str, value: object) -> object:
         check_type(name, value, list, f"a list of some of {', '.join(map(repr, allowed))}")
-        if not value:
+        if not value and not empty:
             raise ValueError(f"{name}=[] is empty. Give some of {', '.join(map(repr, allowed))}.")
         for n, item in enumerate(value):
             check_option(f"{name}[{n}]", item, allowed)
@@ -324,6 +325,39 @@ def _sites(name: str, value: object) -> object:
     return tuple(value)
 
 
+def _units(name: str, value: object) -> object:
+    check_type(name, value, dict, "a table, such as {mlp = [0, 1, 7]}")
+    for site, units in value.items():
+        check_type(f"{name}.{site}", units, list, "a list of numbers of units")
+        for unit in units:
+            _whole(f"{name}.{site}", unit)
+    return value
+
+
+def _threshold(name: str, value: object) -> object:
+    what = "a number, or a table of sites such as {mlp = 0.5}"
+    check_type(name, value, (int, float, dict), what)
+    for site, entry in value.items() if isinstance(value, dict) else ():
+        each = entry if isinstance(entry, list) else [entry]
+        for number in each:
+            check_type(f"{name}.{site}", number, (int, float), "a number, or one per unit")
+    return value
+
+
+def _online(name: str, value: object) -> object:
+    check_type(name, value, list, 'a list, such as ["moments"] or [{name = "moments", order = 4}]')
+    for n, statistic in enumerate(value):
+        check_type(f"{name}[{n}]", statistic, (str, dict), "a name, or a table with a name")
+    return tuple(value)
+
+
+def _generate(name: str, value: object) -> object:
+    check_type(name, value, dict, "a table, such as {max_new_tokens = 32}")
+    if "max_new_tokens" not in value:
+        raise ValueError(f"{name} lacks max_new_tokens: the most tokens per trial. Give it.")
+    return value
+
+
 _INIT = _option(*INITS)
 
 KEYS: dict[str, dict[str, Check]] = {
@@ -351,6 +385,14 @@ KEYS: dict[str, dict[str, Check]] = {
         "dtype": _option(*STORE_DTYPES),
         "batch_size": _count,
         "nonfinite": _option(*NONFINITE),
+        "store": _options(*STORES, empty=True),
+        "units": _units,
+        "threshold": _threshold,
+        "top_k": _count,
+        "online": _online,
+        "generate": _generate,
+        "compile": _flag,
+        "max_memory": _count,
     },
     "match": {
         "dataset": _filled,

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 
-from netphys import _cli_files
+from netphys import _cli_files, _cli_record
 from netphys._version import explain_missing, read_version
 
 SUBJECT_HELP = "Hugging Face id, folder, or builtin: and a name, such as builtin:language"
@@ -103,29 +103,7 @@ def _add_recording(commands: argparse._SubParsersAction) -> None:
     run.add_argument("--json", action="store_true", help="results as JSON")
     run.set_defaults(function=_run)
 
-    record = commands.add_parser("record", help="record one subject into one file", epilog=EPILOG)
-    record.add_argument("subject", help=SUBJECT_HELP)
-    record.add_argument("stimuli", help="tab-separated file, or builtin:sentences")
-    record.add_argument("file", help="session file to make (.nwb)")
-    record.add_argument(
-        "--sites", nargs="+", default=["resid"], help="kinds or module paths (resid)"
-    )
-    record.add_argument("--dtype", default="native", help="native, float32, float16 or bfloat16")
-    record.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="trials at a time (8)"
-    )
-    record.add_argument("--init", default="trained", help="trained, random or shuffled")
-    record.add_argument("--seed", type=int, default=0, help="seed of an untrained twin (0)")
-    record.add_argument("--revision", help="commit, tag or branch on the Hugging Face hub")
-    record.add_argument("--device", default="cpu", help="cpu, cuda or mps (cpu)")
-    record.add_argument(
-        "--nonfinite", default="raise", help="raise or keep NaN and infinite values"
-    )
-    _cli_files.add_rank_options(record)
-    record.add_argument("--resume", action="store_true", help="go on with an unfinished recording")
-    record.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    record.add_argument("--quiet", action="store_true", help="no progress bar")
-    record.set_defaults(function=_record)
+    _cli_record.add_record(commands, EPILOG, SUBJECT_HELP)
 
 
 def _add_looking(commands: argparse._SubParsersAction) -> None:
@@ -270,39 +248,6 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
-def _record(args: argparse.Namespace) -> int:
-    from netphys.data.stimuli import load_stimuli
-    from netphys.recording.record import record
-    from netphys.recording.subject import load_subject
-
-    session = record(
-        load_subject(
-            args.subject,
-            init=args.init,
-            seed=args.seed,
-            device=args.device,
-            revision=args.revision,
-            device_map=args.device_map,
-            tp_plan=args.tp_plan,
-        ),
-        load_stimuli(args.stimuli),
-        args.file,
-        sites=args.sites,
-        dtype=args.dtype,
-        batch_size=args.batch_size,
-        nonfinite=args.nonfinite,
-        files=args.files,
-        resume=args.resume,
-        overwrite=args.overwrite,
-        progress=not args.quiet,
-    )
-    if _cli_files.is_first_rank():
-        print(session.summary())
-        print(f"\nOutput: {session.path.resolve()}")
-        print(_cli_files.explain_parts(args), end="")
-    return 0
-
-
 def _sites(args: argparse.Namespace) -> int:
     from netphys.recording.subject import load_subject
 
@@ -358,9 +303,9 @@ def _check(args: argparse.Namespace) -> int:
 
 def _explain_again(args: argparse.Namespace) -> str:
     """Return how an interrupted recording goes on; nothing for other commands."""
-    if args.function not in (_run, _record):
+    if args.function not in (_run, _cli_record.run_record):
         return ""
-    with_resume = " with --resume" if args.function is _record else ""
+    with_resume = " with --resume" if args.function is _cli_record.run_record else ""
     without = " without --overwrite" if args.overwrite else ""
     return f" The same command{with_resume}{without} goes on from here."
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from netphys._check import check_type
@@ -136,18 +136,56 @@ class RecordTable:
     sites : tuple of str
         Site kinds, module paths or patterns of them; in a file that leaves them out, those of
         ``[match]``, else "resid".
-    dtype : {"native", "float32", "float16", "bfloat16"}
+    dtype : {"native", "float32", "float16", "bfloat16", "int8"}
         Stored precision; ``native`` stores what the network computes.
     batch_size : int
         Largest number of stimuli in one forward pass.
     nonfinite : {"raise", "keep"}
         What happens when a value is not finite.
+    store : tuple of str
+        In which forms activations are stored; empty: none of them.
+    units : dict of str to list of int
+        Units to record of a site, kind or pattern; all of the others.
+    threshold : float, dict of str to float or list of float, or None
+        What a unit exceeds in a raster.
+    top_k : int
+        Units that the form "top" keeps.
+    online : tuple of str or dict
+        Statistics that are kept while samples go by: names, or tables with options.
+    generate : dict or None
+        How the network goes on from every prompt; None: it does not.
+    compile : bool
+        Whether the model is compiled.
+    max_memory : int or None
+        Bytes that the recording may take beside the model.
     """
 
     sites: tuple[str, ...] = ("resid",)
     dtype: str = "native"
     batch_size: int = 8
     nonfinite: str = "raise"
+    store: tuple[str, ...] = ("samples",)
+    units: dict[str, list[int]] = field(default_factory=dict, hash=False)
+    threshold: float | dict[str, object] | None = field(default=None, hash=False)
+    top_k: int = 32
+    online: tuple[str | dict[str, object], ...] = field(default=(), hash=False)
+    generate: dict[str, object] | None = field(default=None, hash=False)
+    compile: bool = False
+    max_memory: int | None = None
+
+    def to_options(self) -> dict[str, object]:
+        """Return the options of `netphys.record`, but for the sites.
+
+        Returns
+        -------
+        options : dict
+            Those that are not set are left out.
+        """
+        options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sites"}
+        options |= {"store": self.store or None, "units": self.units or None}
+        if self.max_memory is None:
+            del options["max_memory"]
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +328,13 @@ def load_protocol(source: str | os.PathLike[str], *, overrides: Iterable[str] = 
     match = _build_match(document)
     if match is not None:
         tables["record"].setdefault("sites", match.sites)
+        if "samples" not in tables["record"].get("store", ("samples",)):
+            document.fail(
+                ("record", "store"),
+                f"record.store={list(tables['record']['store'])} lacks 'samples', which [match] "
+                "compares with the brain data. Add it.",
+            )
+    _check_online(document, tables["record"].get("online", ()))
     for table, key in (("subject", "name"), ("stimuli", "source")):
         tables[table][key] = _absolute(document, (table, key), tables[table][key], written)
     subject = SubjectTable(**tables["subject"])
@@ -389,6 +434,16 @@ def _build_others(
 
 def _build_match(document: Document) -> MatchTable | None:
     return MatchTable(**document.table("match")) if "match" in document.content else None
+
+
+def _check_online(document: Document, online: Iterable[str | dict[str, object]]) -> None:
+    for n, given in enumerate(online):
+        from netphys.core.online import make_statistic  # here: it takes its time to load
+
+        try:
+            make_statistic(given)
+        except (TypeError, ValueError) as error:
+            document.fail(("record", "online"), f"record.online[{n}]={given!r}: {error}")
 
 
 def _weights(network: SubjectTable | TwinTable) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from netphys.data.result import Result
 from netphys.data.session import Session
 from netphys.data.stimuli import Stimuli, load_stimuli
 from netphys.protocol import Protocol
-from netphys.recording.record import record
+from netphys.recording.record import choose_kept, record
 from netphys.recording.subject import Subject, load_subject
 
 DATASET = "dataset:"
@@ -106,9 +106,7 @@ def _record_all(
                 set_shown,
                 folder / f"{label}.nwb",
                 sites=sites,
-                dtype=protocol.record.dtype,
-                batch_size=protocol.record.batch_size,
-                nonfinite=protocol.record.nonfinite,
+                **protocol.record.to_options(),
                 resume=not overwrite,
                 overwrite=overwrite,
                 progress=progress,
@@ -284,8 +282,13 @@ def check_protocol(protocol: Protocol) -> tuple[Subject, Stimuli, list[str]]:
     ValueError
         If the protocol names an unknown subject, site or stimulus set.
     """
+    from netphys.recording.generate import make_generation
     from netphys.recording.present import present
 
+    options = protocol.record.to_options()
+    kept = ("store", "dtype", "units", "threshold", "top_k", "online")
+    choose_kept(**{name: options[name] for name in kept})
+    make_generation(options["generate"])
     stimuli = load_shown(protocol)
     _check_dataset(protocol, stimuli)
     _, subject = next(make_subjects(protocol))

@@ -74,6 +74,14 @@ def test_run_puts_the_resolved_protocol_into_the_file(protocol, tmp_path, capsys
         "batch_size": 2,
         "dtype": "native",
         "nonfinite": "raise",
+        "store": ["samples"],
+        "units": {},
+        "threshold": None,
+        "top_k": 32,
+        "online": [],
+        "generate": None,
+        "compile": False,
+        "max_memory": None,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import make_model, make_stimuli
@@ -95,3 +96,55 @@ def test_record_refuses_cuda_graphs_and_other_kinds(tmp_path, gpt2, tokens):
         netphys.record(gpt2, tokens, tmp_path / "a.nwb", compile={"mode": "reduce-overhead"})
     with pytest.raises(TypeError, match="compile='yes' is a str"):
         netphys.record(gpt2, tokens, tmp_path / "a.nwb", compile="yes")
+
+
+class Recurrent(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(50, 8)
+        self.cells = torch.nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, ids):
+        return self.cells(self.embed(ids))[0]
+
+
+class Shapes(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(50, 8)
+
+    def forward(self, ids):
+        return self.embed(ids) * (ids.shape[1] ** 0.5)
+
+
+def test_a_model_that_is_not_one_graph_is_refused_with_the_reason(tmp_path):
+    subject = netphys.load_subject(Recurrent(), input_fn=lambda items: torch.tensor(items))
+    stimuli = netphys.load_stimuli(pd.DataFrame({"token_ids": ["1 2 3", "4 5 6"]}))
+    with pytest.raises(ValueError, match=r"Recurrent cannot be made one graph \(.*LSTM"):
+        netphys.record(
+            subject,
+            stimuli,
+            tmp_path / "a.nwb",
+            sites="embed",
+            compile={"backend": "eager"},
+            progress=False,
+        )
+    assert not subject.model.embed._forward_hooks
+
+
+def test_a_model_that_needs_too_many_graphs_is_refused_with_the_way_out(tmp_path):
+    subject = netphys.load_subject(Shapes(), input_fn=lambda items: torch.tensor(items))
+    rows = [" ".join(["1"] * n) for n in range(1, 14)]
+    stimuli = netphys.load_stimuli(pd.DataFrame({"token_ids": rows}))
+    options = {"sites": "embed", "progress": False}
+    with pytest.raises(ValueError, match=r"more than 8 graphs.*compile={'dynamic': True}"):
+        netphys.record(
+            subject,
+            stimuli,
+            tmp_path / "a.nwb",
+            compile={"backend": "eager", "dynamic": False},
+            **options,
+        )
+    compile = {"backend": "eager", "dynamic": True}
+    done = netphys.record(subject, stimuli, tmp_path / "b.nwb", compile=compile, **options)
+    assert done.complete

@@ -34,6 +34,7 @@ LAYERS = {
     "brain": 3,
     "cli": 4,
     "_cli_files": 4,
+    "_cli_record": 4,
     "report": 4,
     "plot": 4,
     "protocol": 4,

@@ -68,6 +68,8 @@ batch_size = 16
 nonfinite = "keep"
 """
 
+RECORD = SMALL + "\n[record]\n"
+
 
 @pytest.fixture
 def write(tmp_path):
@@ -100,7 +102,20 @@ def test_load_protocol_fills_in_every_default(write):
         "twins": [],
         "others": [],
         "stimuli": {"source": "builtin:sentences", "context_words": None},
-        "record": {"sites": ["resid"], "dtype": "native", "batch_size": 8, "nonfinite": "raise"},
+        "record": {
+            "sites": ["resid"],
+            "dtype": "native",
+            "batch_size": 8,
+            "nonfinite": "raise",
+            "store": ["samples"],
+            "units": {},
+            "threshold": None,
+            "top_k": 32,
+            "online": [],
+            "generate": None,
+            "compile": False,
+            "max_memory": None,
+        },
         "match": None,
     }
 
@@ -226,7 +241,8 @@ BAD_FILES = {
     "unknown key": (
         change("batch_size = 16", "batch_sise = 16"),
         r"^p\.toml, line 28: record\.batch_sise is not a key\. Did you mean 'batch_size'\? "
-        r"Keys of \[record\]: batch_size, dtype, nonfinite, sites\.$",
+        r"Keys of \[record\]: batch_size, compile, dtype, generate, max_memory, nonfinite, online, "
+        r"sites, store, threshold, top_k, units\.$",
     ),
     "unknown table": (
         change("[record]", "[recrod]"),
@@ -303,6 +319,31 @@ BAD_FILES = {
     "unknown stored dtype": (
         change('dtype = "float16"\nb', 'dtype = "float64"\nb'),
         r"^p\.toml, line 27: record\.dtype='float64' is unknown\. Choose one of: 'native'",
+    ),
+    "unknown form": (
+        RECORD + 'store = ["sample"]\n',
+        r"^p\.toml, line \d+: record\.store\[0\]='sample' is unknown\..*Did you mean 'samples'",
+    ),
+    "unknown statistic": (
+        RECORD + 'online = ["moment"]\n',
+        r"line \d+: record\.online\[0\]='moment': online='moment' is unknown.*'moments'",
+    ),
+    "unknown option of a statistic": (
+        RECORD + 'online = [{name = "moments", ordr = 4}]\n',
+        r"record\.online\[0\]=.*'moments' has no option 'ordr'",
+    ),
+    "units that are no numbers": (
+        RECORD + 'units = {mlp = ["a"]}\n',
+        r"record\.units\.mlp='a' is a str",
+    ),
+    "a threshold in words": (RECORD + 'threshold = "high"\n', r"record\.threshold='high' is a str"),
+    "generation without an end": (
+        RECORD + "generate = {greedy = true}\n",
+        r"record\.generate lacks max_new_tokens",
+    ),
+    "a match without samples": (
+        RECORD + 'store = ["word.mean"]\n[match]\ndataset = "simulated"\nanalysis = "rsa"\n',
+        r"record\.store=\['word\.mean'\] lacks 'samples'",
     ),
     "unknown nonfinite": (
         change('"keep"', '"skip"'),
@@ -494,7 +535,7 @@ BAD_OVERRIDES = {
     "record.sites=mlp": r"record\.sites='mlp' is a str\. Give a list of sites",
     "record.nonfinite=kep": r"record\.nonfinite='kep' is unknown\. .* Did you mean 'keep'\?",
     "record.batch_size": r"there is no '='\. Write key=value, such as record\.batch_size=4\.",
-    "record={}": r"record is a table\. Override one of its keys: record\.batch_size, record\.d",
+    "record={}": r"record is a table\. Override one of its keys: record\.batch_size, record\.c",
     "schema=2": r"schema says how the file is written and cannot be overridden\.",
     'twins=[{name="x"}]': r"twins cannot be overridden, only left out: twins=\[\]\.",
     "twins=3": r"twins cannot be overridden, only left out",
@@ -1041,3 +1082,22 @@ def test_protocol_can_be_built_in_python(write):
     )
     read = load_protocol(write(SMALL))
     assert built == read and built.to_json() == read.to_json() and built.path is None
+
+
+def test_a_protocol_can_say_all_that_record_can(write):
+    more = """
+    store = ["samples", "word.mean", "raster", "top"]
+    units = {mlp = [0, 7]}
+    threshold = {mlp = 0.5}
+    top_k = 2
+    online = ["moments", {name = "sparsity", threshold = 0.1}]
+    compile = true
+    max_memory = 1000000
+    """
+    protocol = load_protocol(write(RECORD + textwrap.dedent(more)))
+    options = protocol.record.to_options()
+    assert options["online"] == ("moments", {"name": "sparsity", "threshold": 0.1})
+    assert options["units"] == {"mlp": [0, 7]} and options["max_memory"] == 1_000_000
+    assert make_protocol(protocol.to_json()) == protocol
+    only = load_protocol(write(RECORD + 'store = []\nonline = ["moments"]\n'))
+    assert only.record.to_options()["store"] is None

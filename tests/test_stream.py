@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from test_surprisal import make_bert
 
 import netphys
+from netphys.data.stream_position import POSITION, StreamPosition
 from netphys.recording.corpus import SourceDigest, read_items
 from netphys.recording.present import present
-from netphys.recording.stream import PACKED, StreamPosition, find_words, stream_batches
+from netphys.recording.stream import find_words, stream_batches
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +243,7 @@ def test_resume_after_any_batch_gives_the_same_batches(subject, look_ahead):
         rest = list(stream_batches(subject, iter(items), start=start, **options))
         assert_same_batches(rest, whole[i + 1 :])
         packed = batch.after.pack()
-        assert len(packed) == PACKED
+        assert len(packed) == POSITION
         assert replace(StreamPosition.unpack(packed), plan=batch.after.plan) == batch.after
     assert StreamPosition.unpack(StreamPosition().pack()) == StreamPosition()
     from_zero = list(stream_batches(subject, items, start=StreamPosition(), **options))

@@ -24,6 +24,7 @@ from netphys.data.online_state import (
     read_tasks,
     to_dataset,
 )
+from netphys.data.stream_position import StreamPosition
 
 if TYPE_CHECKING:
     from netphys.data.session import Session
@@ -59,6 +60,17 @@ def read_checkpoint(path: Path, provenance: Mapping) -> Checkpoint | None:
         return final[0]
     tasks = read_tasks(provenance.get("online", ()))
     return merge_checkpoints(found, tasks) if found else None
+
+
+def read_stream(session: Session) -> dict[str, int] | None:
+    """Return how much of a corpus was shown; None for a recording of stimuli."""
+    if session.provenance["stimuli"]["kind"] != "corpus":
+        return None
+    checkpoint = read_checkpoint(session.path, session.provenance)
+    if checkpoint is None:
+        return {"items": 0, "windows": 0}
+    position = StreamPosition.unpack(checkpoint.position)
+    return {"items": position.n_items, "windows": position.n_windows}
 
 
 def read_table(session: Session, name: str) -> xr.Dataset:

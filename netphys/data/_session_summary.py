@@ -4,10 +4,33 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from netphys.data._series import Series
 
 if TYPE_CHECKING:
     from netphys.data.session import Session
+
+
+def make_site_table(series: Mapping[str, Series]) -> pd.DataFrame:
+    """Return one row per stored site, indexed by its name."""
+    rows = [
+        {
+            "site": name,
+            "kind": s.kind,
+            "clock": s.clock,
+            "n_samples": s.n_rows,
+            "n_units": s.n_units,
+            "dtype": s.dtype,
+            "megabytes": s.megabytes,
+        }
+        for name, s in series.items()
+    ]
+    columns = ["site", "kind", "clock", "n_samples", "n_units", "dtype", "megabytes"]
+    return pd.DataFrame(rows, columns=columns).set_index("site")
 
 
 def make_text(session: Session) -> str:
@@ -43,6 +66,8 @@ def make_summary(session: Session) -> dict:
         "complete": bool(commits.all()),
         "batches": {"planned": len(commits), "committed": int(commits.sum())},
         "n_trials": len(session.trial_table),
+        "stream": session.stream,
+        "online": session.online_tables,
         "sites": json.loads(table.to_json(orient="records")),
         "counts": json.loads(session.counts.reset_index().to_json(orient="records")),
         "packing": session.packing,
@@ -52,19 +77,28 @@ def make_summary(session: Session) -> dict:
     }
 
 
+def _describe_stimuli(session: Session) -> str:
+    if session.stream is not None:
+        shown = ", ".join(f"{n:,} {name}" for name, n in session.stream.items())
+        return f"corpus {session.provenance['stimuli']['name']!r}: {shown}"
+    clocks = "".join(f", {len(session.samples(c))} {c}s" for c in session.clocks)
+    return f"{len(session.trial_table)} trials{clocks}"
+
+
 def _list_facts(session: Session) -> dict[str, str]:
     commits = session.commits
     state = "complete" if commits.all() else "unfinished (record again to resume)"
     subject = session.provenance["subject"]
-    clocks = "".join(f", {len(session.samples(c))} {c}s" for c in session.clocks)
     facts = {
         "session": str(session.path),
         "subject": f"{subject['name']}, init {subject['init']}"
         + (f" (seed {subject['seed']})" if subject["init"] != "trained" else ""),
-        "stimuli": f"{len(session.trial_table)} trials{clocks}",
+        "stimuli": _describe_stimuli(session),
         "recorded": f"{commits.sum()} of {len(commits)} batches, {state}",
         "size": f"{session.site_table.megabytes.sum():.1f} MB at {len(session.sites)} sites",
     }
+    if session.online_tables:
+        facts["online"] = f"{len(session.online_tables)} tables: session.online(name)"
     if session.packing is not None:
         ratio = session.site_table.megabytes.sum() * 1e6 / session.path.stat().st_size
         order, level = session.packing["order"], session.packing["level"]

@@ -1,8 +1,8 @@
 """States of online statistics in a session file: two slots per rank, the newest valid one counts.
 
-A slot is a header (sequence number, batches done, items consumed, checksum, digest of the items)
-and the arrays of every state one after the other. Slots are written in turn, each after the data it
-belongs to is safe, so one of the two is always whole.
+A slot is a header (sequence number, batches done, checksum, place in a stream) and the arrays of
+every state one after the other. Slots are written in turn, each after the data it belongs to is
+safe, so one of the two is always whole.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import xxhash
 
 from netphys.core.online import OnlineTable, Statistic, make_statistic
 from netphys.data.nwb_layout import TableSpec
+from netphys.data.stream_position import POSITION
 
-_HEADER = struct.Struct("<qqqQ32s")
+_HEADER = struct.Struct(f"<qqQ{POSITION}s")
 SLOTS = 2  # per rank
 _SEEN = ("n_samples", "n_trials", "n_special")
 FINAL = 2**62  # number of the checkpoint of a finished run
@@ -109,18 +110,15 @@ class Checkpoint:
         Number of the checkpoint; 0: none was written.
     n_done : int
         Batches that are in it, of those that its rank shows.
-    n_items : int
-        Items of a stream that were consumed.
-    digest : bytes
-        SHA-256 of these items, 32 bytes.
+    position : bytes
+        Place in a stream, as a StreamPosition packs it; zeros without one.
     states : list of dict of str to ndarray
         One per statistic.
     """
 
     sequence: int
     n_done: int
-    n_items: int
-    digest: bytes
+    position: bytes
     states: list[dict[str, np.ndarray]]
 
     @property
@@ -137,8 +135,8 @@ class Checkpoint:
             As many as `compute_slot_bytes` says.
         """
         body = b"".join(np.ascontiguousarray(a).tobytes() for s in self.states for a in s.values())
-        head = self.sequence, self.n_done, self.n_items
-        return _HEADER.pack(*head, _compute_check(*head, self.digest, body), self.digest) + body
+        check = _compute_check(self.sequence, self.n_done, self.position, body)
+        return _HEADER.pack(self.sequence, self.n_done, check, self.position) + body
 
 
 def unpack_checkpoint(data: bytes, tasks: Sequence[Task]) -> Checkpoint | None:
@@ -156,9 +154,9 @@ def unpack_checkpoint(data: bytes, tasks: Sequence[Task]) -> Checkpoint | None:
     checkpoint : Checkpoint or None
         None for a slot that was never written, or not to its end.
     """
-    sequence, n_done, n_items, check, digest = _HEADER.unpack_from(data)
+    sequence, n_done, check, position = _HEADER.unpack_from(data)
     body = memoryview(data)[_HEADER.size :]
-    if sequence < 1 or _compute_check(sequence, n_done, n_items, digest, body) != check:
+    if sequence < 1 or _compute_check(sequence, n_done, position, body) != check:
         return None
     states, at = [], 0
     for task in tasks:
@@ -168,12 +166,12 @@ def unpack_checkpoint(data: bytes, tasks: Sequence[Task]) -> Checkpoint | None:
             values = np.frombuffer(body, array.dtype, n, at).reshape(array.shape)
             state[name], at = values.copy(), at + 8 * n
         states.append(state)
-    return Checkpoint(sequence, n_done, n_items, digest, states)
+    return Checkpoint(sequence, n_done, position, states)
 
 
-def _compute_check(sequence: int, n_done: int, n_items: int, digest: bytes, body) -> int:
+def _compute_check(sequence: int, n_done: int, position: bytes, body: bytes | memoryview) -> int:
     """Return the checksum of all that a slot says."""
-    whole = xxhash.xxh3_64(_HEADER.pack(sequence, n_done, n_items, 0, digest))
+    whole = xxhash.xxh3_64(_HEADER.pack(sequence, n_done, 0, position))
     whole.update(body)
     return whole.intdigest()
 
@@ -217,8 +215,8 @@ def merge_checkpoints(checkpoints: Sequence[Checkpoint], tasks: Sequence[Task]) 
     for other in others:
         for task, state, more in zip(tasks, states, other.states, strict=True):
             task.statistic.merge(state, more)
-    done, items = (sum(getattr(c, n) for c in checkpoints) for n in ("n_done", "n_items"))
-    return Checkpoint(first.sequence, done, items, first.digest, states)
+    n_done = sum(c.n_done for c in checkpoints)
+    return Checkpoint(first.sequence, n_done, first.position, states)
 
 
 def name_table(task: Task, table: OnlineTable) -> str:

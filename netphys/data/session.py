@@ -24,8 +24,8 @@ from netphys.data._dask import make_dask
 from netphys.data._parts import check_parts
 from netphys.data._pool import POOLS
 from netphys.data._series import Series, find_scale, get_text, load_table, read_series
-from netphys.data._session_online import list_tables, read_checkpoint, read_table
-from netphys.data._session_summary import make_html, make_summary, make_text
+from netphys.data._session_online import list_tables, read_checkpoint, read_stream, read_table
+from netphys.data._session_summary import make_html, make_site_table, make_summary, make_text
 from netphys.data._session_trials import cut_trials, pool_trials
 from netphys.data._stored import StoredArray, make_lazy
 from netphys.data.nwb_header import Header, SessionFileError, load_commits, load_digest, load_header
@@ -130,20 +130,7 @@ class Session:
     @property
     def site_table(self) -> pd.DataFrame:
         """One row per stored site: kind, clock, number of samples and units, type, megabytes."""
-        rows = [
-            {
-                "site": name,
-                "kind": s.kind,
-                "clock": s.clock,
-                "n_samples": s.n_rows,
-                "n_units": s.n_units,
-                "dtype": s.dtype,
-                "megabytes": s.megabytes,
-            }
-            for name, s in self._series.items()
-        ]
-        columns = ["site", "kind", "clock", "n_samples", "n_units", "dtype", "megabytes"]
-        return pd.DataFrame(rows, columns=columns).set_index("site")
+        return make_site_table(self._series)
 
     @property
     def counts(self) -> pd.DataFrame:
@@ -227,6 +214,14 @@ class Session:
             None without online statistics, or before their first checkpoint.
         """
         return read_checkpoint(self.path, self.provenance)
+
+    @property
+    def stream(self) -> dict[str, int] | None:
+        """How much of a corpus was shown: numbers of "items" and "windows"; None for stimuli.
+
+        Of an unfinished recording both are those before the items that are being shown.
+        """
+        return read_stream(self)
 
     def online(self, name: str) -> xr.Dataset:
         """Return an online statistic of a site: of an unfinished recording what it saw so far.

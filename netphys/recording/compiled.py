@@ -7,6 +7,7 @@ it counts its calls in a tensor, so that a site that silently gives nothing is f
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 
@@ -113,7 +114,8 @@ def compile_model(
     Raises
     ------
     ValueError
-        If the options ask for CUDA graphs, whose replays run no hooks.
+        If the options ask for CUDA graphs, whose replays run no hooks; when it is called, if the
+        model cannot be compiled as one graph, or needs too many of them.
     """
     if options is False:
         return model
@@ -123,4 +125,25 @@ def compile_model(
             f"compile: mode={given['mode']!r} uses CUDA graphs, and their replays record nothing. "
             "Leave mode out, or use 'max-autotune-no-cudagraphs'."
         )
-    return torch.compile(model, **{"fullgraph": True, **given})
+    compiled = torch.compile(model, **{"fullgraph": True, **given})
+
+    @functools.wraps(model.forward)
+    def call(*args: object, **kwargs: object) -> object:
+        try:
+            return compiled(*args, **kwargs)
+        except (torch._dynamo.exc.Unsupported, torch._dynamo.exc.FailOnRecompileLimitHit) as error:
+            raise ValueError(_explain(error, type(model).__name__)) from error
+
+    return call
+
+
+def _explain(error: Exception, name: str) -> str:
+    """Return why a model is not one graph, and what to do."""
+    if isinstance(error, torch._dynamo.exc.FailOnRecompileLimitHit):
+        return (
+            f"compile: {name} needed more than {torch._dynamo.config.recompile_limit} graphs, one "
+            "for each shape that it is shown. Give compile={'dynamic': True}, stimuli of fewer "
+            "different lengths, or compile=False."
+        )
+    why = str(error).strip().splitlines()[0].rstrip(".")
+    return f"compile: {name} cannot be made one graph ({why}). Record it with compile=False."

@@ -5,12 +5,97 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from netphys._check import check_option, check_positive, check_type
+
 Item = str | np.ndarray
+SPLITS = ("line", "piece")
 _PIECE = 65_536  # characters
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts of any number, shown window by window without being held in memory.
+
+    Parameters
+    ----------
+    source : path-like, or iterable of str, token ids, dicts or path-like
+        A text file, or what gives items one after the other: texts, sequences of token ids, rows of
+        a data set (dicts with `column`, or with "input_ids"), paths of text files.
+    window : int
+        Most tokens that are shown at once, special tokens included. Longer items are cut.
+    look_ahead : int
+        Items that are read before windows of equal length are put together into batches.
+    column : str
+        Where rows that are dicts have their text.
+    split : str
+        Of text files: "line": every line that is not blank is an item; "piece": pieces of about
+        65,536 characters, cut at white space.
+    name : str
+        What it is called.
+
+    Examples
+    --------
+    >>> from netphys import Corpus
+    >>> subject = load_subject("builtin:language")
+    >>> corpus = Corpus(["The dog barked.", "Two cats slept on the chair."], window=16)
+    >>> session = record(subject, corpus, "c.nwb", store=None, online="moments", progress=False)
+    >>> session.online("transformer.h.0#moments").attrs["n_samples"]
+    12
+    """
+
+    source: object
+    window: int
+    look_ahead: int = 256
+    column: str = "text"
+    split: str = "line"
+    name: str = "corpus"
+
+    def __post_init__(self) -> None:
+        for name in ("window", "look_ahead"):
+            check_positive(name, getattr(self, name))
+        for name in ("column", "name"):
+            check_type(name, getattr(self, name), str, "text")
+        check_option("split", self.split, SPLITS)
+        check_source(self.source)
+
+    def describe(self) -> dict:
+        """Return the options that decide what is shown together.
+
+        Returns
+        -------
+        options : dict
+            JSON-ready; arguments of `stream_batches`.
+        """
+        names = ("window", "look_ahead", "column", "split")
+        return {name: getattr(self, name) for name in names}
+
+    def compute_digest(self, n_items: int | None = None) -> tuple[int, str]:
+        """Read the corpus from its beginning and hash it.
+
+        Parameters
+        ----------
+        n_items : int, optional
+            Read one item more than these at most; all if left out.
+
+        Returns
+        -------
+        n : int
+            Items read.
+        digest : str
+            SHA-256 of the first `n_items`, or of all.
+        """
+        digest, n = SourceDigest(), 0
+        for item in read_items(self.source, column=self.column, split=self.split):
+            n += 1
+            if n_items is not None and n > n_items:
+                break
+            digest.add(item)
+        return n, digest.value
 
 
 def read_items(source: object, *, column: str, split: str) -> Iterator[Item]:
@@ -37,14 +122,34 @@ def read_items(source: object, *, column: str, split: str) -> Iterator[Item]:
     ValueError
         If a dict has neither `column` nor "input_ids", or a file is not UTF-8.
     """
+    check_source(source)
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source).expanduser(), split)
-    if not isinstance(source, Iterable) or isinstance(source, (bytes, Mapping)):
+    return _read_each(source, column, split)
+
+
+def check_source(source: object) -> None:
+    """Raise unless something can hold a corpus.
+
+    Parameters
+    ----------
+    source : object
+        What is given.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a path nor an iterable of items.
+    FileNotFoundError
+        If it is the path of no file.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        _find_file(Path(source).expanduser())
+    elif not isinstance(source, Iterable) or isinstance(source, (bytes, Mapping)):
         raise TypeError(
             f"source={source!r} is no corpus. Give the path of a text file, or an iterable of "
             "texts, token ids, dicts or paths."
         )
-    return _read_each(source, column, split)
 
 
 def _read_each(source: Iterable, column: str, split: str) -> Iterator[Item]:
@@ -72,9 +177,14 @@ def _read_each(source: Iterable, column: str, split: str) -> Iterator[Item]:
         yield ids.astype(np.int64)
 
 
-def _read_file(path: Path, split: str) -> Iterator[str]:
+def _find_file(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"source={str(path)!r}: no such file. Give a text file.")
+    return path
+
+
+def _read_file(path: Path, split: str) -> Iterator[str]:
+    path = _find_file(path)
     return _read_lines(path) if split == "line" else _read_pieces(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,12 @@ from netphys.data.nwb_layout import SeriesSpec, SessionSpec
 from netphys.data.online_state import SLOTS, Task, compute_slot_bytes, plan_tables
 from netphys.data.stimuli import Stimuli
 from netphys.recording.capture import Capture
+from netphys.recording.corpus import Corpus
 from netphys.recording.forms import Forms, check_patterns
 from netphys.recording.online import BatchInfo
 from netphys.recording.plan import Clocks, SitePlan, make_clocks, plan_site
 from netphys.recording.present import Presentation, hash_inputs, make_plan
-from netphys.recording.provenance import hash_plan, make_provenance
+from netphys.recording.provenance import describe_stimuli, hash_plan, make_provenance
 from netphys.recording.ranks import Ranks
 from netphys.recording.rows import SiteShape, find_shape
 from netphys.recording.scales import find_scales
@@ -91,6 +92,8 @@ class Run:
         Where dropout is active: the seed of each trial, in the order of the stimulus table.
     scoring : Scoring or None
         How words are scored.
+    corpus : Corpus or None
+        What is shown in place of the presentation, which then stands for its shapes only.
     """
 
     subject: Subject
@@ -105,6 +108,7 @@ class Run:
     codes: Mapping[str, np.ndarray]
     draw_seeds: np.ndarray | None = None
     scoring: Scoring | None = None
+    corpus: Corpus | None = None
 
     @property
     def sites_shown(self) -> list[Site]:
@@ -170,7 +174,7 @@ def prepare(
     scales, digests = {}, {} if slices is not None else None
     with show_variability(subject.model, draw_seeds) as draw:
         shapes, inputs_hash = draw(
-            lambda: _probe(subject, presentation, plan, sites, forms.dtype, digests), [0]
+            lambda: probe_sites(subject, presentation, plan, sites, forms.dtype, digests), [0]
         )
         if forms.dtype == "int8":
             scales = draw(lambda: find_scales(subject, presentation, plan, shapes), [0])
@@ -187,19 +191,22 @@ def prepare(
         [s.resolve(labels) for s in online],
         planned,
         subject=subject,
-        sample=_describe_sample(presentation, plan[0]),
+        sample=describe_sample(presentation, plan[0]),
         logits=None if scoring is None else scoring.site.name,
     )
     options = {**options, "online": [t.to_dict() for t in tasks], "ranks": n_ranks, "share": share}
     if scoring is not None:
         options["surprisal"] = scoring.meter.describe()
-    provenance = make_provenance(
-        subject, stimuli, presentation, plan, planned, options, inputs_hash, protocol
-    )
+    shown = describe_stimuli(stimuli, presentation, plan, options["batch_size"], inputs_hash)
+    provenance = make_provenance(subject, shown, planned, options, protocol)
     extra = (scoring.series,) if scoring is not None and scoring.series is not None else ()
     provenance["series"] += [s.name for s in extra]
     spec = _make_spec(
-        subject, stimuli, presentation, plan, planned, clocks, tasks, provenance, n_ranks, extra
+        stimuli,
+        presentation,
+        clocks,
+        extra,
+        describe_file(subject, stimuli.name, planned, tasks, provenance, n_ranks),
     )
     return Run(
         subject,
@@ -217,8 +224,21 @@ def prepare(
     )
 
 
-def _describe_sample(presentation: Presentation, rows: list[int]) -> BatchInfo:
-    """Return a batch with its inputs, as a second subject needs to be shown it."""
+def describe_sample(presentation: Presentation, rows: list[int]) -> BatchInfo:
+    """Return a batch with its inputs, as a second subject needs to be shown it.
+
+    Parameters
+    ----------
+    presentation : Presentation
+        What is shown.
+    rows : list of int
+        Trials of the batch.
+
+    Returns
+    -------
+    batch : BatchInfo
+        Of trials without numbers.
+    """
     mask, n_positions = presentation.mask(rows), int(presentation.n_shown[rows[0]])
     n = len(rows) * n_positions if mask is None else int(mask.sum())
     return BatchInfo(
@@ -231,7 +251,7 @@ def _describe_sample(presentation: Presentation, rows: list[int]) -> BatchInfo:
     )
 
 
-def _probe(
+def probe_sites(
     subject: Subject,
     presentation: Presentation,
     plan: list[list[int]],
@@ -241,8 +261,27 @@ def _probe(
 ) -> tuple[list[SiteShape], str]:
     """Run one batch, and one of another length, keep the shapes and throw the values away.
 
-    The hash of the first batch's inputs tells processors and input functions apart; `digests`
-    takes the hash of what passed each site.
+    Parameters
+    ----------
+    subject : Subject
+        Who is recorded.
+    presentation : Presentation
+        What is shown.
+    plan : list of list of int
+        Trials of each batch.
+    sites : list of Site
+        Where to record.
+    dtype : str
+        What is asked for.
+    digests : dict or None
+        Takes the hash of what passed each site.
+
+    Returns
+    -------
+    shapes : list of SiteShape
+        In the order in which the model computes them.
+    digest : str
+        Hash of the first batch's inputs: it tells processors and input functions apart.
     """
     lengths = presentation.n_shown
     rows = max(plan, key=lambda b: (lengths[b[0]] > 1, len(b) * lengths[b[0]]))
@@ -311,17 +350,13 @@ def compute_costs(presentation: Presentation, plan: Sequence[Sequence[int]]) -> 
 
 
 def _make_spec(
-    subject: Subject,
     stimuli: Stimuli,
     presentation: Presentation,
-    plan: list[list[int]],
-    sites: list[SitePlan],
     clocks: Clocks,
-    tasks: list[Task],
-    provenance: dict,
-    n_ranks: int,
     extra: tuple[SeriesSpec, ...],
+    about: SessionSpec,
 ) -> SessionSpec:
+    """Add the trials, their samples, and the series of scores to what is known of a file."""
     order, decoding = clocks.trials["stimulus_index"].to_numpy(), presentation.decoding
     columns = stimuli.table.iloc[order].reset_index(drop=True)
     made = {} if decoding is None else {k: v[order] for k, v in decoding.columns.items()}
@@ -329,14 +364,54 @@ def _make_spec(
     trials = trials.assign(**made)
     if "variability" not in trials:
         trials.insert(len(clocks.trials.columns), "variability", "none")
-    return SessionSpec(
-        series=(*(s for p in sites for s in p.series.values()), *extra),
+    return replace(
+        about,
+        series=(*about.series, *extra),
         trials=trials,
         samples=clocks.tables,
         times=clocks.times,
-        n_batches=len(plan),
+        n_batches=int(clocks.trials["batch"].iloc[-1]) + 1,
+    )
+
+
+def describe_file(
+    subject: Subject,
+    shown: str,
+    sites: Sequence[SitePlan],
+    tasks: Sequence[Task],
+    provenance: dict,
+    n_ranks: int,
+) -> SessionSpec:
+    """Return what a file is to hold, but for the trials: one batch, of which nothing is stored.
+
+    Parameters
+    ----------
+    subject : Subject
+        Who is recorded.
+    shown : str
+        Name of what is shown.
+    sites : sequence of SitePlan
+        What is stored of each site.
+    tasks : sequence of Task
+        Online statistics.
+    provenance : dict
+        How it is made.
+    n_ranks : int
+        Number of processes that record into the file.
+
+    Returns
+    -------
+    spec : SessionSpec
+        Without trials and samples.
+    """
+    return SessionSpec(
+        series=tuple(s for p in sites for s in p.series.values()),
+        trials=pd.DataFrame(),
+        samples={},
+        times={},
+        n_batches=1,
         provenance=provenance,
-        title=f"{subject.name} ({subject.init}) on {stimuli.name}",
+        title=f"{subject.name} ({subject.init}) on {shown}",
         subject=subject.name.replace("/", "--"),
         subject_description=f"{provenance['subject']['class']}, init {subject.init}",
         descriptions=_DESCRIPTIONS,

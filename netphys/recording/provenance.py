@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -15,6 +15,7 @@ from netphys.data.nwb_header import LAYOUT_VERSION
 from netphys.data.nwb_layout import SessionSpec
 from netphys.data.session import Session
 from netphys.data.stimuli import Stimuli
+from netphys.recording.corpus import Corpus
 from netphys.recording.plan import SitePlan
 from netphys.recording.present import CONTEXT_RULE, Presentation
 from netphys.recording.subject import Subject
@@ -24,12 +25,9 @@ _PACKAGES = ("netphys", "torch", "transformers", "tokenizers", "numpy", "h5py", 
 
 def make_provenance(
     subject: Subject,
-    stimuli: Stimuli,
-    presentation: Presentation,
-    plan: list[list[int]],
-    sites: list[SitePlan],
+    shown: Mapping,
+    sites: Sequence[SitePlan],
     options: Mapping,
-    inputs_hash: str,
     protocol: Mapping | None,
 ) -> dict:
     """Describe a recording that is about to begin.
@@ -38,18 +36,13 @@ def make_provenance(
     ----------
     subject : Subject
         Who is recorded.
-    stimuli : Stimuli
-        What is shown.
-    presentation : Presentation
-        How it is shown.
-    plan : list of list of int
-        Trials of each batch.
-    sites : list of SitePlan
+    shown : dict
+        What is shown, and how: from `describe_stimuli` or `describe_corpus`.
+    sites : sequence of SitePlan
         What is recorded.
     options : dict
-        dtype, batch_size, nonfinite, whether attention is eager, and the forms that are stored.
-    inputs_hash : str
-        Hash of the first batch's inputs.
+        dtype, nonfinite, whether attention is eager, the forms that are stored, compile, online,
+        ranks and share.
     protocol : dict or None
         Resolved protocol.
 
@@ -61,34 +54,15 @@ def make_provenance(
     return {
         "layout": LAYOUT_VERSION,
         "subject": subject.describe(),
-        "stimuli": {
-            "name": stimuli.name,
-            "kind": stimuli.kind,
-            "n": len(stimuli),
-            "sha256": stimuli.compute_hash(),
-            "rate": stimuli.rate,
-        },
-        "presentation": {
-            "clock": presentation.clock,
-            "sha256": presentation.compute_hash(),
-            "first_batch_sha256": inputs_hash,
-        },
-        "context_rule": CONTEXT_RULE if "context" in stimuli.table else None,
+        **shown,
         "sites": [p.shape.site.name for p in sites],
         "series": [s.name for p in sites for s in p.series.values()],
         **options["forms"],
         "compile": options["compile"],
-        "generate": None if presentation.decoding is None else dict(presentation.decoding.facts),
         "online": options["online"],
         "surprisal": options.get("surprisal"),
         "ranks": options["ranks"],
-        "share": options["share"],
-        "plan": {
-            "batch_size": options["batch_size"],
-            "n_batches": len(plan),
-            "rule": "trials of equal length, no padding; column `batch` of the trials table",
-            "sha256": hash_plan(plan),
-        },
+        "share": options.get("share"),
         "dtype": options["dtype"],
         "nonfinite": options["nonfinite"],
         "attention": "eager"
@@ -105,6 +79,89 @@ def make_provenance(
         "created": datetime.now(UTC).isoformat(),
         "identifier": str(uuid.uuid4()),
         "protocol": protocol,
+    }
+
+
+def describe_stimuli(
+    stimuli: Stimuli,
+    presentation: Presentation,
+    plan: list[list[int]],
+    batch_size: int,
+    inputs_hash: str,
+) -> dict:
+    """Return what a provenance says of the stimuli.
+
+    Parameters
+    ----------
+    stimuli : Stimuli
+        What is shown.
+    presentation : Presentation
+        How it is shown.
+    plan : list of list of int
+        Trials of each batch.
+    batch_size : int
+        Most trials in one.
+    inputs_hash : str
+        Hash of the first batch's inputs.
+
+    Returns
+    -------
+    shown : dict
+        JSON-ready.
+    """
+    return {
+        "stimuli": {
+            "name": stimuli.name,
+            "kind": stimuli.kind,
+            "n": len(stimuli),
+            "sha256": stimuli.compute_hash(),
+            "rate": stimuli.rate,
+        },
+        "presentation": {
+            "clock": presentation.clock,
+            "sha256": presentation.compute_hash(),
+            "first_batch_sha256": inputs_hash,
+        },
+        "context_rule": CONTEXT_RULE if "context" in stimuli.table else None,
+        "generate": None if presentation.decoding is None else dict(presentation.decoding.facts),
+        "plan": {
+            "batch_size": batch_size,
+            "n_batches": len(plan),
+            "rule": "trials of equal length, no padding; column `batch` of the trials table",
+            "sha256": hash_plan(plan),
+        },
+    }
+
+
+def describe_corpus(corpus: Corpus, subject: Subject, batch_size: int) -> dict:
+    """Return what a provenance says of a corpus, before it has been read.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        What is shown.
+    subject : Subject
+        Whose tokenizer cuts it.
+    batch_size : int
+        Most windows in one batch.
+
+    Returns
+    -------
+    shown : dict
+        JSON-ready; number and hash of the items stand with the states of the statistics.
+    """
+    tokenizer = getattr(subject.tokenizer, "backend_tokenizer", None)
+    cut = b"" if tokenizer is None else tokenizer.to_str().encode()
+    return {
+        "stimuli": {"name": corpus.name, "kind": "corpus", **corpus.describe()},
+        "presentation": {"clock": "token", "sha256": hashlib.sha256(cut).hexdigest()},
+        "context_rule": None,
+        "generate": None,
+        "plan": {
+            "batch_size": batch_size,
+            "n_batches": 1,
+            "rule": "windows of equal length out of `look_ahead` items, no padding",
+        },
     }
 
 

@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from netphys._check import check_option, check_positive, check_type
 from netphys._options import FILES, NONFINITE
 from netphys.core.online import Statistic
-from netphys.data._files import FileLock, sync_folder
-from netphys.data._session_online import read_checkpoints
-from netphys.data.nwb_header import is_session
-from netphys.data.nwb_layout import (
-    FileLayout,
-    SessionSpec,
-    compute_data_bytes,
-    load_layout,
-    save_structure,
-)
-from netphys.data.online_state import Checkpoint
+from netphys.data._session_online import read_checkpoint
 from netphys.data.session import Session, open_session
 from netphys.data.stimuli import Stimuli
+from netphys.data.stream_position import StreamPosition
 from netphys.recording.capture import hold_still
 from netphys.recording.compiled import check_not_compiled
-from netphys.recording.forms import make_forms
+from netphys.recording.corpus import Corpus
+from netphys.recording.forms import Forms, make_forms
 from netphys.recording.generate import Generation, check_variability, make_generation
 from netphys.recording.loop import record_batches
 from netphys.recording.memory import DEFAULT_MEMORY, check_memory
 from netphys.recording.online import make_accumulators
-from netphys.recording.prepare import prepare
+from netphys.recording.opening import OpenFile, check_target, open_together
+from netphys.recording.prepare import Run, prepare
 from netphys.recording.present import present
 from netphys.recording.presentation import Presentation
 from netphys.recording.prompts import present_sampled
-from netphys.recording.provenance import check_same
 from netphys.recording.ranks import Ranks, join_ranks, name_part
 from netphys.recording.sites import select_sites
 from netphys.recording.slices import check_slices
+from netphys.recording.stream_run import check_same_corpus, prepare_stream, record_stream
 from netphys.recording.subject import Subject
 from netphys.recording.tokens import find_log
 from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
@@ -49,7 +37,7 @@ from netphys.recording.writer import COMMIT_SECONDS, explain_disk_error
 
 def record(
     subject: Subject,
-    stimuli: Stimuli,
+    stimuli: Stimuli | Corpus,
     path: str | os.PathLike,
     *,
     sites: Sequence[str] | str = ("resid",),
@@ -83,8 +71,9 @@ def record(
     ----------
     subject : Subject
         Who is recorded; left exactly as it was.
-    stimuli : Stimuli
-        What is shown.
+    stimuli : Stimuli or Corpus
+        What is shown; a corpus goes by and is not held in memory, so that nothing but statistics
+        (`online`, with ``store=None``) is kept of it.
     path : path-like
         File to make, by custom ending in ``.nwb``.
     sites : sequence of str
@@ -167,27 +156,26 @@ def record(
     2
     """
     check_type("subject", subject, Subject, "what load_subject returns")
-    check_type("stimuli", stimuli, Stimuli, "what load_stimuli returns")
+    check_type("stimuli", stimuli, (Stimuli, Corpus), "what load_stimuli returns, or a Corpus")
     check_type("path", path, (str, os.PathLike), "a file name")
-    forms = make_forms(store=store, dtype=dtype, units=units, threshold=threshold, top_k=top_k)
-    statistics = [a.statistic for a in make_accumulators(online)]
-    if not forms.store and not statistics:
-        raise ValueError("store=None without online= records nothing. Give one of the two.")
+    forms, statistics = choose_kept(
+        store=store, dtype=dtype, units=units, threshold=threshold, top_k=top_k, online=online
+    )
     check_option("nonfinite", nonfinite, NONFINITE)
     check_option("files", files, FILES)
     check_positive("batch_size", batch_size)
     check_positive("max_memory", max_memory)
-    check_type("commit_seconds", commit_seconds, (int, float), "seconds, 0 or more")
-    if not 0 <= commit_seconds < float("inf"):
-        raise ValueError(f"commit_seconds={commit_seconds} must be 0 or more. Leave it out: 2.")
-    if commit_batches is not None:
-        check_positive("commit_batches", commit_batches)
+    _check_commits(commit_seconds, commit_batches)
     if resume and overwrite:
         raise ValueError("resume=True and overwrite=True exclude each other. Give one of them.")
     check_type("compile", compile, (bool, Mapping), "True, False, or options of torch.compile")
     check_not_compiled(subject.model)
     generation = make_generation(generate)
-    check_variability(stimuli.table, generation, compile)
+    streamed = isinstance(stimuli, Corpus)
+    if streamed:
+        _check_stream(forms, generation, files, subject)
+    else:
+        check_variability(stimuli.table, generation, compile)
     path = Path(path).expanduser()
     chosen = select_sites(subject.model, sites)
     eager = any(s.side == "pattern" for s in chosen)
@@ -199,7 +187,7 @@ def record(
             given = {"online": statistics, "files": files, "compiled": compile is not False}
             check_slices(subject, ranks, forms, **given)
         if writers.is_first:
-            _check_target(path, resume, overwrite)
+            check_target(path, resume, overwrite)
         options = {
             "dtype": forms.dtype,
             "batch_size": batch_size,
@@ -208,38 +196,99 @@ def record(
             "forms": forms.to_dict(),
             "compile": dict(compile) if isinstance(compile, Mapping) else compile,
         }
-        presentation = _present(
-            subject, stimuli, generation, path, ranks, batch_size, resume, progress
-        )
-        run = prepare(
-            subject,
-            stimuli,
-            presentation,
-            chosen,
-            forms,
-            statistics,
-            options,
-            protocol,
-            n_ranks=writers.size,
-            parts=parts,
-            slices=ranks if ranks.by_units else None,
-        )
+        about = (forms, statistics, options, protocol)
+        if streamed:
+            run = prepare_stream(subject, stimuli, chosen, *about, n_ranks=writers.size)
+        else:
+            presentation = _present(
+                subject, stimuli, generation, path, ranks, batch_size, resume, progress
+            )
+            run = prepare(
+                subject,
+                stimuli,
+                presentation,
+                chosen,
+                *about,
+                n_ranks=writers.size,
+                parts=parts,
+                slices=ranks if ranks.by_units else None,
+            )
         writing = {
             "max_pending": check_memory(run, max_memory),
             "commit_seconds": commit_seconds,
             "commit_batches": commit_batches,
         }
-        progress = progress and ranks.is_first
         try:  # what the disk says is explained; what the model or the stimuli raise is not ours
-            layout, done, checkpoint = _open_together(path, run.spec, writers, resume, overwrite)
+            opened = open_together(path, run.spec, writers, resume, overwrite)
         except OSError as error:
             raise explain_disk_error(error, path) from error
         if writers.is_first:
             find_log(path).unlink(missing_ok=True)  # the tokens are in the file now
-        if not all(done):
-            record_batches(run, path, layout, done, checkpoint, writing, progress, writers)
+        _show_rest(run, path, opened, writing, progress and ranks.is_first, writers)
         ranks.wait("end")
     return open_session(path)
+
+
+def choose_kept(
+    *,
+    store: Sequence[str] | str | None,
+    dtype: str | None,
+    units: Mapping[str, Sequence[int]] | None,
+    threshold: float | Mapping[str, object] | None,
+    top_k: int,
+    online: Sequence[str | Statistic | Mapping] | str | Statistic,
+) -> tuple[Forms, list[Statistic]]:
+    """Check what a recording is asked to keep.
+
+    Parameters
+    ----------
+    store, dtype, units, threshold, top_k, online
+        As for `record`.
+
+    Returns
+    -------
+    forms : Forms
+        What is stored.
+    statistics : list of Statistic
+        What is counted meanwhile.
+
+    Raises
+    ------
+    ValueError
+        If an option is wrong, or nothing is kept at all.
+    """
+    forms = make_forms(store=store, dtype=dtype, units=units, threshold=threshold, top_k=top_k)
+    statistics = [a.statistic for a in make_accumulators(online)]
+    if not forms.store and not statistics:
+        raise ValueError("store=None without online= records nothing. Give one of the two.")
+    return forms, statistics
+
+
+def _check_commits(commit_seconds: float, commit_batches: int | None) -> None:
+    check_type("commit_seconds", commit_seconds, (int, float), "seconds, 0 or more")
+    if not 0 <= commit_seconds < float("inf"):
+        raise ValueError(f"commit_seconds={commit_seconds} must be 0 or more. Leave it out: 2.")
+    if commit_batches is not None:
+        check_positive("commit_batches", commit_batches)
+
+
+def _check_stream(
+    forms: Forms, generation: Generation | None, files: str, subject: Subject
+) -> None:
+    """Refuse what does not go with a corpus that goes by."""
+    if forms.store:
+        raise ValueError(
+            f"store={list(forms.store)}: of a Corpus nothing but statistics is kept. Give "
+            "store=None and online=, or load what is to be stored with load_stimuli."
+        )
+    wrong = {
+        "generate=": generation is not None,
+        "files='per-rank'": files != "one",
+        "a subject in slices (tp_plan)": subject.n_slices > 1,
+    }
+    for name, given in wrong.items():
+        if given:
+            raise ValueError(f"{name} does not go with a Corpus. Leave it out, or give stimuli.")
 
 
 def _present(
@@ -265,75 +314,13 @@ def _present(
     )
 
 
-def _check_target(path: Path, resume: bool, overwrite: bool) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(f"path={str(path)!r} is a folder. Give a file name in it.")
-    if overwrite and path.exists() and not is_session(path):
-        raise FileExistsError(
-            f"path={str(path)!r} is no netphys session and is not overwritten. "
-            "Choose another path, or remove the file yourself."
-        )
-    if path.exists() and not (resume or overwrite):
-        raise FileExistsError(
-            f"path={str(path)!r} exists. Choose another path, go on with resume=True, or replace "
-            "it with overwrite=True."
-        )
-
-
-def _open_together(
-    path: Path, spec: SessionSpec, ranks: Ranks, resume: bool, overwrite: bool
-) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
-    """Make or open the file in the first rank, then open it in the others."""
-    if ranks.is_first:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = ranks.kept.enter_context(FileLock(path))
-        found = _open_file(path, spec, resume, overwrite)
-        if ranks.size > 1:
-            lock.share()
-    ranks.wait("made")
-    if not ranks.is_first:
-        ranks.kept.enter_context(FileLock(path, shared=True))
-        found = _open_again(path, spec, ranks.rank)
-    ranks.wait("opened")  # nobody commits before all have read which batches are done
-    return found
-
-
-def _open_file(
-    path: Path, spec: SessionSpec, resume: bool, overwrite: bool
-) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
-    """Make the file, or find out what an unfinished one still lacks."""
-    _check_target(path, resume, overwrite)  # again, now that nobody else can write
-    if resume and path.exists():
-        return _open_again(path, spec, 0)
-    need, free = compute_data_bytes(spec), shutil.disk_usage(path.parent).free
-    if need > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"path={str(path)!r}: the recording takes {need / 1e6:,.1f} MB, the disk has "
-            f"{free / 1e6:,.1f} MB. Free some space, choose fewer sites, or store dtype='float16'.",
-        )
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)  # left by a run that was killed while making it
-    try:
-        layout = save_structure(fresh, spec)
-        os.replace(fresh, path)
-        sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and "errno = 28" in str(error):  # as HDF5 puts it
-            raise OSError(errno.ENOSPC, "No space left on device") from error
-        raise
-    return layout, np.zeros(spec.n_batches, bool), None
-
-
-def _open_again(
-    path: Path, spec: SessionSpec, rank: int
-) -> tuple[FileLayout, np.ndarray, Checkpoint | None]:
-    """Find out what a file lacks that was made in just this way, now or before."""
-    session = open_session(path)
-    check_same(session, spec)
-    if session.complete:  # whatever its layout: nothing will be written
-        return FileLayout({}, -1, -1, -1), session.commits, None
-    states = read_checkpoints(path, session.provenance)
-    return load_layout(path), session.commits, states[rank] if states else None
+def _show_rest(
+    run: Run, path: Path, opened: OpenFile, writing: Mapping, progress: bool, ranks: Ranks
+) -> None:
+    """Show what the file does not have yet; of a corpus that was read to its end, compare it."""
+    if not all(opened.done):
+        show = record_batches if run.corpus is None else record_stream
+        show(run, path, *opened, writing, progress, ranks)
+    elif run.corpus is not None and ranks.is_first:
+        ended = read_checkpoint(path, run.spec.provenance).position
+        check_same_corpus(run.corpus, StreamPosition.unpack(ended))

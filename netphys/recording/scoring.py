@@ -139,6 +139,35 @@ def plan_scoring(
             "Record its generated_text as stimuli of its own."
         )
     find_words(presentation)  # or say that there are none
+    return make_scoring(
+        subject, punctuation=find_punctuation(presentation), stored=stored, batch_size=batch_size
+    )
+
+
+def make_scoring(subject: Subject, *, punctuation: str, stored: bool, batch_size: int) -> Scoring:
+    """Return how the words that a subject sees are scored.
+
+    Parameters
+    ----------
+    subject : Subject
+        Who is recorded.
+    punctuation : str
+        "attached" or "separate": whether signs belong to the words that they touch.
+    stored : bool
+        Whether the file holds the scores.
+    batch_size : int
+        Most sequences in an extra pass of a masked model.
+
+    Returns
+    -------
+    scoring : Scoring
+        With the site of the logits.
+
+    Raises
+    ------
+    ValueError
+        If the subject gives no logits over tokens.
+    """
     try:
         site = select_sites(subject.model, ["logits"])[-1]
     except ValueError as error:
@@ -146,7 +175,6 @@ def plan_scoring(
             f"{subject.name!r} has no site of the kind 'logits', which surprisal needs. Load the "
             "model with its language-modelling head."
         ) from error
-    punctuation = find_punctuation(presentation)
     meter = SurprisalMeter(subject, punctuation=punctuation, batch_size=batch_size)
     series = None
     if stored:

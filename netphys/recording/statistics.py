@@ -10,6 +10,7 @@ import torch
 from netphys._check import suggest
 from netphys.core.online import CrossCovariance, Int8Error, Moments, Statistic
 from netphys.data.online_state import Checkpoint, Task
+from netphys.data.stream_position import POSITION
 from netphys.recording import kernels
 from netphys.recording.meter import UNITS
 from netphys.recording.online import Accumulator, BatchInfo, SiteInfo
@@ -187,15 +188,13 @@ class Tally:
         self._rows.clear()
         self.n_done += 1
 
-    def take_checkpoint(self, *, n_items: int = 0, digest: bytes = bytes(32)) -> Checkpoint:
+    def take_checkpoint(self, position: bytes = bytes(POSITION)) -> Checkpoint:
         """Return the states as they are now; they go on changing, the checkpoint does not.
 
         Parameters
         ----------
-        n_items : int
-            Items of a stream that were consumed.
-        digest : bytes
-            SHA-256 of these.
+        position : bytes
+            Place in a stream.
 
         Returns
         -------
@@ -209,7 +208,7 @@ class Tally:
             state["min"].copy_(kept.low)
             state["max"].copy_(kept.high)
         states = [{k: v.copy() for k, v in to_numpy(s).items()} for s in self.states]
-        return Checkpoint(self._sequence, self.n_done, n_items, digest, states)
+        return Checkpoint(self._sequence, self.n_done, position, states)
 
 
 def find_own_sites(task: Task) -> tuple[str, ...]:

@@ -3,89 +3,19 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from netphys._check import check_option, check_positive, check_type
-from netphys.recording.corpus import Item, SourceDigest, read_items
+from netphys.data.stream_position import StreamPosition
+from netphys.recording.corpus import SPLITS, Item, SourceDigest, read_items
 from netphys.recording.online.batch import BatchInfo
 from netphys.recording.present import make_plan
 from netphys.recording.presentation import call_input_fn
 from netphys.recording.subject import Subject
-
-SPLITS = ("line", "piece")
-_PACKED = struct.Struct("<qqqq32s")
-PACKED = _PACKED.size
-
-
-@dataclass(frozen=True)
-class StreamPosition:
-    """A place between two batches of a stream, from which it can go on.
-
-    Parameters
-    ----------
-    n_items : int
-        Items of the source before the block that is being shown.
-    n_batches : int
-        Batches of this block that are done.
-    n_read : int
-        Items of the source up to the end of the block.
-    n_windows : int
-        Windows before the block.
-    digest : str
-        SHA-256 of the first `n_read` items.
-    plan : str
-        The options that decide which windows share a batch.
-    """
-
-    n_items: int = 0
-    n_batches: int = 0
-    n_read: int = 0
-    n_windows: int = 0
-    digest: str = ""
-    plan: str = ""
-
-    def to_dict(self) -> dict:
-        """Return all fields, JSON-ready.
-
-        Returns
-        -------
-        fields : dict
-            ``StreamPosition(**fields)`` makes it again.
-        """
-        return asdict(self)
-
-    def pack(self) -> bytes:
-        """Return all but `plan` as so many bytes as `PACKED` says, for a checkpoint.
-
-        Returns
-        -------
-        data : bytes
-            `unpack` takes it.
-        """
-        counts = self.n_items, self.n_batches, self.n_read, self.n_windows
-        return _PACKED.pack(*counts, bytes.fromhex(self.digest))
-
-    @classmethod
-    def unpack(cls, data: bytes) -> StreamPosition:
-        """Read what `pack` gave.
-
-        Parameters
-        ----------
-        data : bytes
-            `PACKED` bytes.
-
-        Returns
-        -------
-        position : StreamPosition
-            Without its `plan`, which is then not compared.
-        """
-        *counts, digest = _PACKED.unpack(data)
-        return cls(*counts, digest.hex() if counts[2] else "")
 
 
 @dataclass(frozen=True)
@@ -187,7 +117,7 @@ def stream_batches(
     column: str = "text",
     split: str = "line",
     start: StreamPosition | None = None,
-) -> Iterator[StreamBatch]:
+) -> BatchStream:
     """Turn a corpus into batches of windows of equal length.
 
     Parameters
@@ -216,8 +146,8 @@ def stream_batches(
 
     Returns
     -------
-    batches : iterator of StreamBatch
-        In an order that depends on the arguments alone.
+    batches : BatchStream
+        Iterator of StreamBatch, in an order that depends on the arguments alone.
 
     Raises
     ------
@@ -252,34 +182,61 @@ def stream_batches(
             f"start was made with {start.plan}, now given are {plan}. Give the same options."
         )
     items = read_items(source, column=column, split=split)
-    after = start or StreamPosition()
-    after = replace(after, plan=plan)
-    return _stream(_Cutter(subject, window), items, after, (window, batch_size, look_ahead))
+    after = replace(start or StreamPosition(), plan=plan)
+    return BatchStream(_Cutter(subject, window), items, after, (window, batch_size, look_ahead))
 
 
-def _stream(
-    cutter: _Cutter, items: Iterator[Item], after: StreamPosition, options: tuple[int, int, int]
-) -> Iterator[StreamBatch]:
-    window, batch_size, look_ahead = options
-    digest, shown = SourceDigest(), after.n_read > 0
-    digest.skip(items, after.n_items)
-    while True:
-        windows, n_read = _read_block(cutter, items, digest, window * look_ahead, look_ahead)
-        if after.n_read > after.n_items:  # in the middle of a block that was read before
-            _check_same(after, digest)
-        block = replace(after, n_read=digest.n_items, digest=digest.value)
-        first = after.n_windows
-        for i, rows in enumerate(make_plan([len(w.ids) for w in windows], batch_size)):
-            if i >= after.n_batches:
-                shown = True
-                chosen = [windows[r] for r in rows]
-                yield _make_batch(chosen, first, replace(block, n_batches=i + 1))
-            first += len(rows)
-        if n_read == 0:
-            break
-        after = replace(block, n_items=digest.n_items, n_batches=0, n_windows=first)
-    if not shown:
-        raise ValueError("source holds no text. Give at least one item with tokens.")
+class BatchStream(Iterator[StreamBatch]):
+    """Batches of a corpus, one after the other; `stream_batches` makes it.
+
+    Attributes
+    ----------
+    end : StreamPosition or None
+        Where the source has ended; None as long as there are batches.
+    """
+
+    def __init__(
+        self,
+        cutter: _Cutter,
+        items: Iterator[Item],
+        after: StreamPosition,
+        options: tuple[int, int, int],
+    ):
+        self.end: StreamPosition | None = None
+        self._batches = self._run(cutter, items, after, *options)
+
+    def __next__(self) -> StreamBatch:
+        return next(self._batches)
+
+    def _run(
+        self,
+        cutter: _Cutter,
+        items: Iterator[Item],
+        after: StreamPosition,
+        window: int,
+        batch_size: int,
+        look_ahead: int,
+    ) -> Iterator[StreamBatch]:
+        digest, shown = SourceDigest(), after.n_read > 0
+        digest.skip(items, after.n_items)
+        while True:
+            windows, n_read = _read_block(cutter, items, digest, window * look_ahead, look_ahead)
+            if after.n_read > after.n_items:  # in the middle of a block that was read before
+                _check_same(after, digest)
+            block = replace(after, n_read=digest.n_items, digest=digest.value)
+            first = after.n_windows
+            for i, rows in enumerate(make_plan([len(w.ids) for w in windows], batch_size)):
+                if i >= after.n_batches:
+                    shown = True
+                    chosen = [windows[r] for r in rows]
+                    yield _make_batch(chosen, first, replace(block, n_batches=i + 1))
+                first += len(rows)
+            after = replace(block, n_items=digest.n_items, n_batches=0, n_windows=first)
+            if n_read == 0:
+                break
+        if not shown:
+            raise ValueError("source holds no text. Give at least one item with tokens.")
+        self.end = after
 
 
 def _read_block(
@@ -390,18 +347,15 @@ class _Cutter:
         return [(np.array(ids, np.int64), find_words(text, at)) for text, ids, at in pairs]
 
     def _find_ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the special tokens that the tokenizer puts before and after a text."""
+        """Return the special tokens of a window, or say that there is no room for them."""
         if self._ends is None:
-            coded = self._subject.tokenizer("a", return_special_tokens_mask=True)
-            ids, special = (np.array(coded[k]) for k in ("input_ids", "special_tokens_mask"))
-            own = np.flatnonzero(special == 0)
-            before, after = ids[: own[0]], ids[own[-1] + 1 :]
+            before, after = find_added_tokens(self._subject)
             if len(before) + len(after) >= self._window:
                 raise ValueError(
                     f"window={self._window!r} has no room beside the special tokens of "
                     f"{self._subject.name!r}. Give at least {len(before) + len(after) + 1}."
                 )
-            self._ends = before.astype(np.int64), after.astype(np.int64)
+            self._ends = before, after
         return self._ends
 
     def _check_ids(self, number: int, ids: np.ndarray) -> None:
@@ -412,6 +366,27 @@ class _Cutter:
                 f"source: item {number} has the token id {wrong}, which {self._subject.name!r} "
                 f"does not know. Allowed: 0 to {(self._size or 2**63) - 1}."
             )
+
+
+def find_added_tokens(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    """Return the special tokens that a subject's tokenizer puts around a text.
+
+    Parameters
+    ----------
+    subject : Subject
+        Without a tokenizer there are none.
+
+    Returns
+    -------
+    before, after : ndarray of int64
+        Their ids.
+    """
+    if subject.tokenizer is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    coded = subject.tokenizer("a", return_special_tokens_mask=True)
+    ids, special = (np.array(coded[k], np.int64) for k in ("input_ids", "special_tokens_mask"))
+    own = np.flatnonzero(special == 0)
+    return ids[: own[0]], ids[own[-1] + 1 :]
 
 
 def find_words(text: str, offsets: Iterable[tuple[int, int]]) -> np.ndarray:

@@ -9,6 +9,7 @@ committed after its data: data, sync, commit byte, sync; so are the states of on
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 import os
 import queue
@@ -29,6 +30,8 @@ from netphys.data.nwb_layout import FileLayout
 _DIRECT_FROM = 16 * BLOCK  # below this a buffered write is cheaper than waiting for the device
 COMMIT_SECONDS = 2.0
 _HUGE = 2 << 20
+_STALL = 0.1  # seconds; shorter ones are the rhythm of a disk
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,10 @@ class Writer:
             if memory is None:
                 self._make_room(size)
                 self._allocated += size
-        self.stall_seconds += time.perf_counter() - began
+        waited = time.perf_counter() - began
+        self.stall_seconds += waited
+        if waited > _STALL:
+            _log.info("%s: waited %.2f s for the disk", self._path.name, waited)
         return memory if memory is not None else self._allocate(size)
 
     def _make_room(self, size: int) -> None:

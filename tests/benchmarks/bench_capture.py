@@ -13,6 +13,8 @@ median over rounds. Memory and ranks are measured in processes of their own::
 from __future__ import annotations
 
 import argparse
+import copy
+import gc
 import json
 import mmap
 import os
@@ -43,6 +45,7 @@ from netphys.recording.writer import Writer
 BATCH, LENGTH, UNITS = 8, 128, 3072
 OURS = ("full", "reduced")
 RAW = ("h5py", "buffered", "direct")
+LENS = "TransformerLens"
 
 
 def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
@@ -56,11 +59,11 @@ def make_tokenizer() -> transformers.PreTrainedTokenizerFast:
     return transformers.PreTrainedTokenizerFast(tokenizer_object=raw)
 
 
-def make_text(rng: np.random.Generator) -> str:
-    """Return a text of 128 tokens in words of one to three, as in English."""
-    pieces = [f"x{i}" for i in rng.integers(0, 50_000, LENGTH)]
+def make_text(rng: np.random.Generator, length: int = LENGTH) -> str:
+    """Return a text of so many tokens in words of one to three, as in English."""
+    pieces = [f"x{i}" for i in rng.integers(0, 50_000, length)]
     words, at = [], 0
-    while at < LENGTH:
+    while at < length:
         n = int(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.1]))
         words.append("".join(pieces[at : at + n]))
         at += n
@@ -70,7 +73,9 @@ def make_text(rng: np.random.Generator) -> str:
 class Bench:
     """One model, one stimulus set, and a way to run each condition on them."""
 
-    def __init__(self, folder: Path, n_batches: int, n_layers: int = 12):
+    def __init__(
+        self, folder: Path, n_batches: int, n_layers: int = 12, peers: tuple[str, ...] | None = None
+    ):
         config = transformers.GPT2Config(n_layer=n_layers, bos_token_id=0, eos_token_id=0)
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -84,7 +89,7 @@ class Bench:
         self.presentation = present(self.subject, self.stimuli)
         self.plan = make_plan(self.presentation.keys, BATCH)
         self.n_rows = BATCH * LENGTH
-        self.peers = find_peers(self)
+        self.peers = find_peers(self, peers)
 
     def run(self, mode: str) -> float:
         """Return the seconds of one pass over all batches."""
@@ -92,6 +97,8 @@ class Bench:
             return self._time_peer(self.peers[mode])
         if mode in OURS:
             return self._ours(mode)
+        if mode == "bare with head":
+            return self._time_peer(self.model)
         raw = {"bare": self._bare, "h5py": self._h5py}
         return raw.get(mode, lambda: self._raw(direct=mode == "direct"))()
 
@@ -125,28 +132,14 @@ class Bench:
         options = {"dtype": "float16"}
         if mode == "reduced":
             options |= {"store": ["word.mean", "raster"], "threshold": 0.0, "online": "moments"}
-        own, seconds = record_module.record_batches, []
-
-        def timed(*args, **kwargs) -> None:
-            began = time.perf_counter()
-            own(*args, **kwargs)
-            seconds.append(time.perf_counter() - began)
-
-        record_module.record_batches = timed
-        try:
-            netphys.record(
-                self.subject,
-                self.stimuli,
-                self.folder / f"{mode}.nwb",
-                sites="mlp",
-                batch_size=BATCH,
-                overwrite=True,
-                progress=False,
-                **options,
-            )
-        finally:
-            record_module.record_batches = own
-        return seconds[0]
+        return time_recording(
+            self.subject,
+            self.stimuli,
+            self.folder / f"{mode}.nwb",
+            sites="mlp",
+            batch_size=BATCH,
+            **options,
+        )
 
     def _h5py(self) -> float:
         """Hooks that append to resizable datasets, the way notebooks do it."""
@@ -204,6 +197,23 @@ class Bench:
         return seconds
 
 
+def time_recording(subject, stimuli, path: Path, **options) -> float:
+    """Return the seconds of the pass of a recording, without making the file and planning."""
+    own, seconds = record_module.record_batches, []
+
+    def timed(*args, **kwargs) -> None:
+        began = time.perf_counter()
+        own(*args, **kwargs)
+        seconds.append(time.perf_counter() - began)
+
+    record_module.record_batches = timed
+    try:
+        netphys.record(subject, stimuli, path, overwrite=True, progress=False, **options)
+    finally:
+        record_module.record_batches = own
+    return seconds[0]
+
+
 def sync_file(path: Path) -> None:
     """Return when a file is on the device."""
     fd = os.open(path, os.O_RDONLY)
@@ -211,10 +221,12 @@ def sync_file(path: Path) -> None:
     os.close(fd)
 
 
-def find_peers(bench: Bench) -> dict:
+def find_peers(bench: Bench, wanted: tuple[str, ...] | None) -> dict:
     """Return the recorders that are installed: each takes a batch and keeps its MLP neurons."""
     found = {}
-    for name, make in (("nnsight", make_nnsight), ("TransformerLens", make_transformer_lens)):
+    for name, make in (("nnsight", make_nnsight), (LENS, make_transformer_lens)):
+        if wanted is not None and name not in wanted:
+            continue
         try:
             found[name] = make(bench)
             found[name](bench.inputs()[0][:1])  # one that fails is left out, and said so
@@ -245,7 +257,12 @@ def make_transformer_lens(bench: Bench):
     """Return a cached pass through the bridge around the same model."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    bridge = TransformerBridge.boot_transformers("gpt2", hf_model=bench.model)
+    model = copy.deepcopy(bench.model)  # the bridge puts its own parts into the model
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(bench.folder / "config")
+    bridge = TransformerBridge.boot_transformers(
+        str(bench.folder / "config"), hf_model=model, tokenizer=make_tokenizer()
+    )
     names = [f"blocks.{i}.mlp.hook_post" for i in range(len(bench.sites))]
 
     def show(ids: torch.Tensor) -> list:
@@ -307,7 +324,8 @@ def measure_memory(mode: str, n_batches: int, folder: Path) -> float:
 
 def watch_memory(mode: str, n_batches: int, folder: Path) -> float:
     """Run a condition once and return the largest resident memory meanwhile, in MB."""
-    bench = Bench(folder, n_batches)
+    bench = Bench(folder, n_batches, peers=(mode,))
+    gc.collect()
     process, peak, done = psutil.Process(), [0.0], threading.Event()
 
     def watch() -> None:
@@ -335,8 +353,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import bench_capture
-bench = bench_capture.Bench(Path({folder!r}), {n_batches})
-bench.peers = {{}}
+bench = bench_capture.Bench(Path({folder!r}), {n_batches}, peers=())
 print("SECONDS", bench._ours("full"))
 """
 
@@ -378,7 +395,12 @@ def main() -> None:
     rounds, n_batches = (3, 2) if args.quick else (10, 5)
     with tempfile.TemporaryDirectory(dir=args.folder or Path.cwd()) as name:
         rows = run_all(Path(name), rounds, n_batches)
-    if args.json:
+    show_rows(rows, args.json)
+
+
+def show_rows(rows: list[dict], as_json: bool) -> None:
+    """Print the results as JSON, or as a table with the machine above it."""
+    if as_json:
         print(json.dumps(rows))
         return
     print(describe_machine())
@@ -390,40 +412,51 @@ def run_all(folder: Path, rounds: int, n_batches: int) -> list[dict]:
     """Return a row for every case."""
     bench = Bench(folder, n_batches)
     modes = ("bare", *OURS, *RAW, *bench.peers)
+    if LENS in bench.peers:
+        modes += ("bare with head",)  # what the bridge runs
     for mode in modes:  # every condition runs once before it counts
         bench.run(mode)
     rng, ratios = np.random.default_rng(0), {mode: [] for mode in modes[1:]}
-    best: list[float] = []
     for _ in range(rounds):
         seconds = {mode: bench.run(mode) for mode in rng.permutation(modes)}
         for mode, values in ratios.items():
-            values.append(seconds[mode] / seconds["bare"])
-        best.append(seconds["full"] / min(seconds["buffered"], seconds["direct"]))
+            base = "bare with head" if mode == LENS else "bare"
+            values.append(seconds[mode] / seconds[base])
     median = {mode: statistics.median(values) for mode, values in ratios.items()}
-    print("x bare forward:", {k: round(v, 3) for k, v in median.items()}, file=sys.stderr)
+    for mode, values in ratios.items():
+        low, high = min(values), max(values)
+        print(f"{mode}: {median[mode]:.3f} x bare ({low:.3f} to {high:.3f})", file=sys.stderr)
     better = min(("buffered", "direct"), key=median.get)
     over_raw = statistics.median(a / b for a, b in zip(ratios["full"], ratios[better], strict=True))
     rows = [
-        _row("full dump float16, x bare forward (limit 1.12)", median["full"], 1.12, 1.0, rounds),
-        _row(f"same, x the raw write ({better}; limit 1.05)", over_raw, 1.05, 1.0, rounds),
-        _row("words + raster + moments, x bare (limit 1.08)", median["reduced"], 1.08, 1.0, rounds),
-        _row("full dump; peer: h5py appends", median["full"], median["h5py"], 1.0, rounds),
+        make_row(
+            "full dump float16, x bare forward (limit 1.12)", median["full"], 1.12, 1.0, rounds
+        ),
+        make_row(f"same, x the raw write ({better}; limit 1.05)", over_raw, 1.05, 1.0, rounds),
+        make_row(
+            "words + raster + moments, x bare (limit 1.08)", median["reduced"], 1.08, 1.0, rounds
+        ),
+        make_row("full dump; peer: h5py appends", median["full"], median["h5py"], 1.0, rounds),
     ]
     rows += [
-        _row(f"full dump; peer: {p}, nothing stored", median["full"], median[p], 0.9, rounds)
+        make_row(f"full dump; peer: {p}, nothing stored", median["full"], median[p], 0.9, rounds)
         for p in bench.peers
     ]
+    peers = list(bench.peers)
     del bench
     few, many = 4, 16
     bare = measure_memory("bare", few, folder)
+    for peer in peers:
+        growth = measure_memory(peer, 8, folder) - bare
+        print(f"memory over bare, MB: {peer}, 8 batches kept: {growth:.0f}", file=sys.stderr)
     for mode, n in (("full", few), ("full", many), ("reduced", many)):
         growth = max(0.0, measure_memory(mode, n, folder) - bare)
         name = f"memory over bare, MB: {mode}, {n} batches (limit 300)"
-        rows.append(_row(name, growth, 300.0, 1.0, 1))
+        rows.append(make_row(name, growth, 300.0, 1.0, 1))
     alone, raw = compare_writer(folder, rounds)
-    rows.append(_row("writer alone, seconds for 1 GB; peer: raw", alone, raw, 0.95, rounds))
+    rows.append(make_row("writer alone, seconds for 1 GB; peer: raw", alone, raw, 0.95, rounds))
     two, one = compare_ranks(folder, 2 * n_batches, max(2, rounds // 2))
-    rows.append(_row("two ranks; peer: one rank (1 thread each)", two, one, 1.7, rounds // 2))
+    rows.append(make_row("two ranks; peer: one rank (1 thread each)", two, one, 1.7, rounds // 2))
     return rows
 
 
@@ -441,7 +474,8 @@ def describe_machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}, " + ", ".join(versions)
 
 
-def _row(case: str, ours: float, peer: float, bar: float, n: int) -> dict:
+def make_row(case: str, ours: float, peer: float, bar: float, n: int) -> dict:
+    """Return one result: a ratio at or above its bar is good."""
     return {
         "case": case,
         "ours": ours,
