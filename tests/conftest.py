@@ -8,6 +8,8 @@ import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks the network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import h5py
 import numpy as np
@@ -63,31 +65,36 @@ def decode(session, name, stored):
     return stored * units["scale"].to_numpy(np.float32) if "scale" in units else stored
 
 
-SEEN: set[str] = set()  # structures of files that other readers were shown in this test session
+SEEN: set[str] = set()  # what files are made of that other readers were shown by now
 
 
-def describe_structure(path) -> str:
-    """Return what is in a file but for sizes and values: what its readers go by."""
-    found = []
+def find_parts(path) -> set[str]:
+    """Return what a file is made of but for names of sites, sizes and values."""
+    found = set()
 
     def visit(name, item):
-        about = [name, sorted(item.attrs)]
+        top, *middle = name.split("/")
+        last = middle.pop() if middle else ""
+        about = [top, "*" if middle and middle[0] in ("units", "online") else middle, last]
+        if top == "acquisition":
+            about = [top, "data" if last in ("data", "timestamps", "starting_time") else "*"]
         if isinstance(item, h5py.Dataset):
             plist = item.id.get_create_plist()
-            about += [str(item.dtype), item.ndim, item.size > 0, item.chunks, plist.get_layout()]
-            about += [plist.get_nfilters(), item.attrs.get("form"), item.attrs.get("clock")]
-        found.append(about)
+            about += [item.dtype.kind, item.dtype.itemsize, item.ndim, item.size > 0]
+            about += [plist.get_layout(), plist.get_nfilters()]
+        about += [sorted(item.attrs), item.attrs.get("form"), item.attrs.get("clock")]
+        found.add(repr(about))
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    return repr(found)
+    return found
 
 
 def check_file(path) -> None:
     """Compare every site with the bytes in the file; show other readers what is new to them."""
-    structure = describe_structure(path)
-    if structure not in SEEN:
-        SEEN.add(structure)
+    parts = find_parts(path)
+    if not parts <= SEEN:
+        SEEN.update(parts)
         check_nwb(path)
         return
     session = netphys.open_session(path)
@@ -131,7 +138,8 @@ def check_nwb(path) -> None:
 def _every_session_is_nwb(request):
     """After a test, every session file in its folder must open and read in other packages too.
 
-    Files that are built alike are shown to pynwb, pynapple and the NWB Inspector once.
+    Files of nothing but parts that pynwb, pynapple and the NWB Inspector were shown in others are
+    compared with their own bytes.
     """
     folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     yield

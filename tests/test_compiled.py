@@ -27,7 +27,10 @@ def _fresh():
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "vit"])
+SLOW = [pytest.param(f, marks=pytest.mark.slow) for f in ("llama", "vit")]
+
+
+@pytest.mark.parametrize("family", ["gpt2", *SLOW])
 def test_record_of_a_compiled_model_equals_the_eager_one(family, tmp_path):
     subject, stimuli = netphys.load_subject(make_model(family)), make_stimuli(family)
     options = {"sites": ["embed", "resid", "mlp"], "batch_size": 3, "progress": False}
@@ -114,7 +117,7 @@ class Shapes(torch.nn.Module):
         self.embed = torch.nn.Embedding(50, 8)
 
     def forward(self, ids):
-        return self.embed(ids) * (ids.shape[1] ** 0.5)
+        return self.embed(ids) * ids.shape[1]
 
 
 def test_a_model_that_is_not_one_graph_is_refused_with_the_reason(tmp_path):
@@ -148,3 +151,18 @@ def test_a_model_that_needs_too_many_graphs_is_refused_with_the_way_out(tmp_path
     compile = {"backend": "eager", "dynamic": True}
     done = netphys.record(subject, stimuli, tmp_path / "b.nwb", compile=compile, **options)
     assert done.complete
+
+
+def test_a_model_can_be_recorded_compiled_any_number_of_times(tmp_path):
+    subject = netphys.load_subject(Shapes(), input_fn=lambda items: torch.tensor(items))
+    stimuli = netphys.load_stimuli(pd.DataFrame({"token_ids": ["1 2 3", "4 5 6"]}))
+    for _ in range(10):
+        netphys.record(
+            subject,
+            stimuli,
+            tmp_path / "a.nwb",
+            sites="embed",
+            compile={"backend": "eager"},
+            overwrite=True,
+            progress=False,
+        )

@@ -27,9 +27,12 @@ STARTED = {
     "add_products",
 }
 SCRIPT = Path(__file__).with_name("kernel_cases.py")
-pytestmark = pytest.mark.skipif(
-    find_spec("triton") is None, reason="needs triton (pip install 'netphys[gpu-test]')"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_spec("triton") is None, reason="needs triton (pip install 'netphys[gpu-test]')"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

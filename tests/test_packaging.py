@@ -122,6 +122,7 @@ def test_wheel_names_licence_version_and_extras(wheel):
     assert not {"torch", "transformers", "safetensors", "pillow"} & set(core)
 
 
+@pytest.mark.slow
 def test_installed_wheel_finds_its_data(wheel, tmp_path):
     target, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -136,6 +137,7 @@ def test_installed_wheel_finds_its_data(wheel, tmp_path):
     assert words == "Quickstart 0.1.0 True True"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
 def test_editable_install_finds_its_data(checkout, tmp_path):
     python = make_environment(tmp_path / "venv")

@@ -11,7 +11,7 @@ import torch
 from conftest import ARCHITECTURES, FIRST, MORE, make_model, make_stimuli, make_subject
 
 import netphys
-from netphys.recording import record as record_module
+from netphys.recording import opening
 from netphys.recording.present import present
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -332,8 +332,8 @@ def test_record_refuses_when_another_process_writes(tmp_path, gpt2, tokens):
 
 
 def test_record_refuses_a_full_disk_before_it_starts(tmp_path, gpt2, tokens, monkeypatch):
-    usage = record_module.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(record_module.shutil, "disk_usage", lambda p: usage._replace(free=10))
+    usage = opening.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(opening.shutil, "disk_usage", lambda p: usage._replace(free=10))
     with pytest.raises(OSError, match=r"the recording takes .* MB, the disk has 0\.0 MB"):
         netphys.record(gpt2, tokens, tmp_path / "a.nwb")
     assert list(tmp_path.iterdir()) == []
@@ -343,7 +343,7 @@ def test_record_explains_a_read_only_folder(tmp_path, gpt2, tokens, monkeypatch)
     def refuse(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(record_module, "save_structure", refuse)
+    monkeypatch.setattr(opening, "save_structure", refuse)
     with pytest.raises(OSError, match=r"a\.nwb': the file system is read-only"):
         netphys.record(gpt2, tokens, tmp_path / "a.nwb")
     assert list(tmp_path.iterdir()) == []

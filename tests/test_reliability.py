@@ -87,6 +87,7 @@ def test_ten_kills_lose_nothing():
     assert re.fullmatch(r"10 kills, \d+ committed batches compared after them, 0 lost", last)
 
 
+@pytest.mark.slow
 def test_300_damaged_files_are_refused_or_read_as_they_were():
     check_fuzz(300)
 

@@ -125,6 +125,8 @@ def compile_model(
             f"compile: mode={given['mode']!r} uses CUDA graphs, and their replays record nothing. "
             "Leave mode out, or use 'max-autotune-no-cudagraphs'."
         )
+    # graphs of earlier recordings of a model count towards the limit, and none fits these hooks
+    torch._dynamo.reset()
     compiled = torch.compile(model, **{"fullgraph": True, **given})
 
     @functools.wraps(model.forward)

@@ -54,6 +54,7 @@ def make_provenance(
     return {
         "layout": LAYOUT_VERSION,
         "subject": subject.describe(),
+        "share": options.get("share"),
         **shown,
         "sites": [p.shape.site.name for p in sites],
         "series": [s.name for p in sites for s in p.series.values()],
@@ -62,7 +63,6 @@ def make_provenance(
         "online": options["online"],
         "surprisal": options.get("surprisal"),
         "ranks": options["ranks"],
-        "share": options.get("share"),
         "dtype": options["dtype"],
         "nonfinite": options["nonfinite"],
         "attention": "eager"

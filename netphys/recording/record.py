@@ -103,7 +103,8 @@ def record(
         Make finished batches safe as soon as there are this many.
     compile : bool or dict
         Compile the model as one graph with the hooks inside (True, or options of
-        ``torch.compile``). Values are then those of the compiled model.
+        ``torch.compile``). Values are then those of the compiled model. What else this process has
+        compiled is compiled anew when it is next called.
     online : sequence of str or Statistic
         Statistics to keep of every site while samples go by ("moments", "sparsity", ...; see
         `netphys.core.online`); with ``store=None`` no activation is stored.
