@@ -83,7 +83,7 @@ def check_joined(joined, whole):
     assert joined.trials(NAME).equals(whole.trials(NAME))
 
 
-@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("copy", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_joined_files_equal_one_recording_row_by_row(copy, tmp_path, monkeypatch):
     files, whole = record_parts(tmp_path / "a.nwb", monkeypatch)
     joined = join_sessions([files[2], files[0], files[1]], tmp_path / "joined.nwb", copy=copy)

@@ -45,9 +45,10 @@ def test_notebook_has_no_stored_output(path):
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(p, marks=[pytest.mark.slow] * (WHY in p.parents)) for p in NOTEBOOKS],
+    NOTEBOOKS,
     ids=lambda p: p.stem,
 )
+@pytest.mark.slow
 @quiet
 def test_notebook_runs_without_recordings(path, tmp_path, monkeypatch):
     nothing = tmp_path / "nothing"

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -213,8 +213,28 @@ PUBLIC = {
     if not (isinstance(node, Function.__args__) and is_marked(node, "overload", "setter"))
 }
 
-each_file = pytest.mark.parametrize("path", FILES, ids=show)
-each_public = pytest.mark.parametrize("name", PUBLIC)
+
+def check_each(items: Iterable, show: Callable[[object], str] = str) -> Callable:
+    """Make one test of a check of every item: thousands of tests would take longer than they do."""
+
+    def decorate(check: Callable[[object], None]) -> Callable[[], None]:
+        def test() -> None:
+            wrong = []
+            for item in items:
+                try:
+                    check(item)
+                except AssertionError as error:
+                    wrong.append(f"{show(item)}: {error}")
+            assert not wrong, "\n".join(wrong)
+
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return test
+
+    return decorate
+
+
+each_file = check_each(FILES, show)
+each_public = check_each(PUBLIC)
 
 
 # Docstrings and signatures
@@ -482,7 +502,7 @@ def texts() -> list[Path]:
     return sorted(p for p in found if p.suffix in kinds and p.is_file())
 
 
-@pytest.mark.parametrize("path", texts(), ids=show)
+@check_each(texts(), show)
 def test_text_names_no_folder_of_somebodys_machine(path):
     folders = "|".join(("root", "work", "home"))
     pattern = re.compile(rf"(?<![\w.~)\]}}>/])/(?:{folders})(?![\w-])")

@@ -163,6 +163,7 @@ def test_slices_are_those_of_linear_layers():
         find_slices(model, shapes[:1], same, TwoRanks())
 
 
+@pytest.mark.slow
 def test_a_distributed_tensor_gives_what_is_here():
     code = (
         "import torch, torch.distributed as dist\n"

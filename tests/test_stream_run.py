@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -115,13 +116,13 @@ def test_sites_of_every_shape_can_be_counted(gpt2, tmp_path):
     assert any("logits" in n or "lm_head" in n for n in session.online_tables)
 
 
-def test_every_kind_of_source(language, tmp_path):
-    path = tmp_path / "corpus.txt"
+def test_every_kind_of_source(language, aside):
+    path = aside / "corpus.txt"
     path.write_text("\n".join(TEXTS), encoding="utf-8")
     rows = [{"text": t, "id": i} for i, t in enumerate(TEXTS)]
     sources = {"list": TEXTS, "file": path, "rows": rows, "once": (t for t in TEXTS)}
     found = {
-        name: record(language, source, tmp_path / f"{name}.nwb", sites="resid")
+        name: record(language, source, aside / f"{name}.nwb", sites="resid")
         for name, source in sources.items()
     }
     first = read_state(found.pop("list"))
@@ -298,8 +299,6 @@ record(netphys.load_subject(make_model("gpt2")), make_items(40), {file!r}, {opti
 
 @pytest.mark.slow
 def test_two_ranks_count_what_one_counts(tmp_path, one_thread, gpt2):  # noqa: F811
-    from pathlib import Path
-
     tests = Path(__file__).parent
     file, script = tmp_path / "a.nwb", tmp_path / "script.py"
     for n, options in enumerate(["", "resume=True", "overwrite=True"]):

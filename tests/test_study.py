@@ -457,6 +457,7 @@ def test_say_difference_by_hand(interval, words):
     assert say_difference("A", "B", 0.2, *interval).startswith(words)
 
 
+@pytest.mark.slow
 def test_damaged_results_are_computed_again_and_a_new_title_is_kept(quickstart):
     folder, study = quickstart
     (folder / "match.nc").write_bytes(b"no longer a result")
@@ -568,6 +569,7 @@ def tale(tmp_path_factory):
         yield folder, run(write(folder, TALE), folder / "out")
 
 
+@pytest.mark.slow
 def test_encoding_study_has_every_rung_and_target(tale):
     _, study = tale
     assert list(study.sessions) == ["subject", "isolated", "untrained"]
@@ -629,6 +631,7 @@ def test_encoding_report_says_what_it_holds_for(tale):
     assert "Licence: CC0" in text and "circular shifts with refit" in text
 
 
+@pytest.mark.slow
 def test_encoding_study_again_keeps_results_in_their_order(tale):
     folder, study = tale
     before, report = date(folder / "out", ".n*"), study.report.read_bytes()
