@@ -73,7 +73,8 @@ def _add_forms(record: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="STATISTIC",
-        help="statistics of every site, kept while samples go by: moments, sparsity, ...",
+        help="statistics of every site, kept while samples go by: moments, sparsity, ..., or with "
+        "options '{name = \"moments\", order = 4}'",
     )
     group.add_argument("--nonfinite", default="raise", help="raise or keep NaN and infinite values")
 
@@ -141,7 +142,7 @@ def run_record(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         commit_batches=args.commit_batches,
         compile=args.compile,
-        online=args.online,
+        online=[_read_statistic(text) for text in args.online],
         generate=None if args.generate is None else _read_pairs("--generate", args.generate),
         files=args.files,
         nonfinite=args.nonfinite,
@@ -165,6 +166,19 @@ def _load_shown(args: argparse.Namespace) -> object:
     from netphys.data.stimuli import load_stimuli
 
     return load_stimuli(args.stimuli)
+
+
+def _read_statistic(text: str) -> object:
+    """Return a name, or what a table in braces says."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(
+            f"--online {text!r} is not understood ({error}). Give a name, or a table such as "
+            "'{name = \"moments\", order = 4}'."
+        ) from None
 
 
 def _read_threshold(given: Sequence[str] | None) -> object:

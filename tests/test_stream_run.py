@@ -252,7 +252,7 @@ def test_the_file_says_what_it_is(gpt2, tmp_path, capsys):
     assert session.sites == [] and len(session.trial_table) == 0
     assert verify_session(session.path, progress=False).intact
     assert main(["info", str(session.path)]) == 0
-    assert "1 of 1 batches, complete" in capsys.readouterr().out
+    assert "recorded   complete\n" in capsys.readouterr().out
 
 
 def test_command_line(tmp_path, capsys):
@@ -261,7 +261,9 @@ def test_command_line(tmp_path, capsys):
     command = ["record", "builtin:language", str(text), str(path), "--window", "12", "--quiet"]
     assert main(command) == 1
     assert "records nothing" in capsys.readouterr().err
-    assert main([*command, "--online", "moments", "surprisal"]) == 0
+    assert main([*command, "--online", '{name = "moments", order = ']) == 1
+    assert "is not understood" in capsys.readouterr().err
+    assert main([*command, "--online", '{name = "moments", order = 4}', "surprisal"]) == 0
     assert "corpus 'stories': 12 items" in capsys.readouterr().out
     assert main(["info", str(path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)

@@ -94,7 +94,9 @@ def _list_facts(session: Session) -> dict[str, str]:
         "subject": f"{subject['name']}, init {subject['init']}"
         + (f" (seed {subject['seed']})" if subject["init"] != "trained" else ""),
         "stimuli": _describe_stimuli(session),
-        "recorded": f"{commits.sum()} of {len(commits)} batches, {state}",
+        "recorded": state
+        if session.stream
+        else f"{commits.sum()} of {len(commits)} batches, {state}",
         "size": f"{session.site_table.megabytes.sum():.1f} MB at {len(session.sites)} sites",
     }
     if session.online_tables:
