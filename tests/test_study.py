@@ -554,19 +554,33 @@ def make_tale_brain(session):
     return xr.Dataset(data, coords, attrs | {"tr": 2.0, "excluded": '{"p9": "constant"}'})
 
 
+def patch_tale(patch, brain):
+    """Put a made-up brain, and the stimuli that it was shown, in the place of a dataset."""
+    patch.setattr("netphys.brain.datasets.load_brain_stimuli", load_tale_stimuli)
+    for place in ("study", "study.prediction", "study.single"):
+        patch.setattr(f"netphys.{place}.load_brain", lambda name: brain.copy(deep=True))
+
+
 @pytest.fixture(scope="module")
-def tale(tmp_path_factory):
-    """Folder of a finished encoding study, the study, and the patches that its dataset needs."""
+def told(tmp_path_factory):
+    """Folder of a finished encoding study, the study, and its brain."""
     folder = tmp_path_factory.mktemp("tale")
+    shown = load_tale_stimuli("tale")
+    subject = netphys.load_subject("builtin:language")
+    heard = netphys.record(subject, shown, folder / "x.nwb", sites=[PLANTED], progress=False)
+    brain = make_tale_brain(heard)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("netphys.brain.datasets.load_brain_stimuli", load_tale_stimuli)
-        shown = load_tale_stimuli("tale")
-        subject = netphys.load_subject("builtin:language")
-        heard = netphys.record(subject, shown, folder / "x.nwb", sites=[PLANTED], progress=False)
-        brain = make_tale_brain(heard)
-        for place in ("study", "study.prediction", "study.single"):
-            patch.setattr(f"netphys.{place}.load_brain", lambda name: brain.copy(deep=True))
-        yield folder, run(write(folder, TALE), folder / "out")
+        patch_tale(patch, brain)
+        study = run(write(folder, TALE), folder / "out")
+    return folder, study, brain
+
+
+@pytest.fixture
+def tale(told, monkeypatch):
+    """Folder and study, with its dataset in place while a test runs."""
+    folder, study, brain = told
+    patch_tale(monkeypatch, brain)
+    return folder, study
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from netphys.data.nwb_layout import FileLayout
 _DIRECT_FROM = 16 * BLOCK  # below this a buffered write is cheaper than waiting for the device
 COMMIT_SECONDS = 2.0
 _HUGE = 2 << 20
+_LARGE = 1 << 20  # from here on another thread takes the checksum meanwhile
 _STALL = 0.1  # seconds; shorter ones are the rhythm of a disk
 _log = logging.getLogger(__name__)
 
@@ -106,6 +108,7 @@ class Writer:
         self._told = False
         self._place = {name: i for i, name in enumerate(row_bytes)}
         self._sums: dict[int, xxhash.xxh3_64] = {}  # of the batch whose rows are arriving
+        self._hasher = ThreadPoolExecutor(1, "netphys-checksums")  # while the disk is busy
         self._thread = threading.Thread(target=self._run, name="netphys-writer", daemon=True)
         self._thread.start()
 
@@ -190,6 +193,7 @@ class Writer:
         for fd in (self._fd, self._direct):
             if fd is not None:
                 os.close(fd)
+        self._hasher.shutdown()
         self._free.clear()
         if interrupted is not None:
             raise interrupted
@@ -311,7 +315,18 @@ class Writer:
     def _write(self, block: Block) -> None:
         begin, end = block._lead, block._lead + block.values.nbytes
         view = memoryview(block._memory)
-        self._sums.setdefault(self._place[block.series], xxhash.xxh3_64()).update(view[begin:end])
+        total = self._sums.setdefault(self._place[block.series], xxhash.xxh3_64())
+        if end - begin < _LARGE:
+            total.update(view[begin:end])
+            self._write_rows(block, view, begin, end)
+            return
+        summed = self._hasher.submit(total.update, view[begin:end])
+        try:
+            self._write_rows(block, view, begin, end)
+        finally:
+            summed.result()  # nobody may fill the block before
+
+    def _write_rows(self, block: Block, view: memoryview, begin: int, end: int) -> None:
         first, last = -(-begin // BLOCK) * BLOCK, end // BLOCK * BLOCK  # whole pages in between
         base = block.offset - block._lead
         if self._direct is None or last - first < _DIRECT_FROM:
