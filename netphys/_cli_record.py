@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+
+from netphys._protocol_file import parse_value
 
 _MEGA = 1 << 20
 
@@ -22,7 +23,9 @@ def add_record(commands: argparse._SubParsersAction, epilog: str, subject_help: 
     record.add_argument(
         "--sites", nargs="+", default=["resid"], help="kinds or module paths (resid)"
     )
-    record.add_argument("--batch-size", type=int, default=8, metavar="N", help="trials at a time")
+    record.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="trials at a time (8)"
+    )
     _add_subject(record)
     _add_forms(record)
     _add_shown(record)
@@ -172,20 +175,14 @@ def _read_statistic(text: str) -> object:
     """Return a name, or what a table in braces says."""
     if not text.startswith("{"):
         return text
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(
-            f"--online {text!r} is not understood ({error}). Give a name, or a table such as "
-            "'{name = \"moments\", order = 4}'."
-        ) from None
+    return _read_value("--online", text, "a name, or a table such as '{name = \"moments\"}'")
 
 
 def _read_threshold(given: Sequence[str] | None) -> object:
     if given is None:
         return None
     if len(given) == 1 and "=" not in given[0]:
-        return _read_pairs("--threshold", [f"all={given[0]}"])["all"]
+        return _read_value("--threshold", given[0], "a number, or SITE=NUMBER")
     return _read_pairs("--threshold", given)
 
 
@@ -193,15 +190,18 @@ def _read_pairs(option: str, given: Sequence[str]) -> dict[str, object]:
     """Return KEY=VALUE arguments as a dict; values are read as in a protocol."""
     found = {}
     for text in given:
-        key, equals, value = text.partition("=")
-        try:
-            parsed = tomllib.loads(f"value = {value}") if equals and key else {}
-        except tomllib.TOMLDecodeError:
-            parsed = {}
-        if len(parsed) != 1:
-            raise ValueError(f"{option} {text!r} is not understood. Give KEY=VALUE, such as a=1.")
-        found[key] = parsed["value"]
+        key, _, value = text.partition("=")
+        found[key] = _read_value(option, value if key else "", "KEY=VALUE, such as a=1", text)
     return found
+
+
+def _read_value(option: str, value: str, allowed: str, given: str | None = None) -> object:
+    """Return a value; `given` is the argument that it is part of."""
+    try:
+        return parse_value(value)
+    except (ValueError, RecursionError):
+        text = value if given is None else given
+        raise ValueError(f"{option} {text!r} is not understood. Give {allowed}.") from None
 
 
 def is_first_rank() -> bool:

@@ -205,10 +205,17 @@ def _apply(document: Document, override: str) -> None:
 
 def _toml_value(text: str) -> object:
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        return parse_value(text)
     except (ValueError, RecursionError):
         return text
-    return parsed["value"] if len(parsed) == 1 else text
+
+
+def parse_value(text: str) -> object:
+    """Return a value as TOML writes it, else raise ValueError."""
+    parsed = tomllib.loads(f"value = {text}")
+    if len(parsed) != 1:
+        raise ValueError("more than one value")
+    return parsed["value"]
 
 
 def _dotted(key: KeyPath) -> str:

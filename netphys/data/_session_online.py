@@ -62,14 +62,17 @@ def read_checkpoint(path: Path, provenance: Mapping) -> Checkpoint | None:
     return merge_checkpoints(found, tasks) if found else None
 
 
+def read_position(path: Path, provenance: Mapping) -> StreamPosition:
+    """Return how far a corpus was shown; its beginning before the first states are written."""
+    checkpoint = read_checkpoint(path, provenance)
+    return StreamPosition() if checkpoint is None else StreamPosition.unpack(checkpoint.position)
+
+
 def read_stream(session: Session) -> dict[str, int] | None:
     """Return how much of a corpus was shown; None for a recording of stimuli."""
     if session.provenance["stimuli"]["kind"] != "corpus":
         return None
-    checkpoint = read_checkpoint(session.path, session.provenance)
-    if checkpoint is None:
-        return {"items": 0, "windows": 0}
-    position = StreamPosition.unpack(checkpoint.position)
+    position = read_position(session.path, session.provenance)
     return {"items": position.n_items, "windows": position.n_windows}
 
 

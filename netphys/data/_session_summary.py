@@ -77,9 +77,9 @@ def make_summary(session: Session) -> dict:
     }
 
 
-def _describe_stimuli(session: Session) -> str:
-    if session.stream is not None:
-        shown = ", ".join(f"{n:,} {name}" for name, n in session.stream.items())
+def _describe_stimuli(session: Session, stream: Mapping[str, int] | None) -> str:
+    if stream is not None:
+        shown = ", ".join(f"{n:,} {name}" for name, n in stream.items())
         return f"corpus {session.provenance['stimuli']['name']!r}: {shown}"
     clocks = "".join(f", {len(session.samples(c))} {c}s" for c in session.clocks)
     return f"{len(session.trial_table)} trials{clocks}"
@@ -88,19 +88,19 @@ def _describe_stimuli(session: Session) -> str:
 def _list_facts(session: Session) -> dict[str, str]:
     commits = session.commits
     state = "complete" if commits.all() else "unfinished (record again to resume)"
-    subject = session.provenance["subject"]
+    subject, stream, tables = session.provenance["subject"], session.stream, session.online_tables
     facts = {
         "session": str(session.path),
         "subject": f"{subject['name']}, init {subject['init']}"
         + (f" (seed {subject['seed']})" if subject["init"] != "trained" else ""),
-        "stimuli": _describe_stimuli(session),
+        "stimuli": _describe_stimuli(session, stream),
         "recorded": state
-        if session.stream
+        if stream is not None
         else f"{commits.sum()} of {len(commits)} batches, {state}",
         "size": f"{session.site_table.megabytes.sum():.1f} MB at {len(session.sites)} sites",
     }
-    if session.online_tables:
-        facts["online"] = f"{len(session.online_tables)} tables: session.online(name)"
+    if tables:
+        facts["online"] = f"{len(tables)} tables: session.online(name)"
     if session.packing is not None:
         ratio = session.site_table.megabytes.sum() * 1e6 / session.path.stat().st_size
         order, level = session.packing["order"], session.packing["level"]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 _PACKED = struct.Struct("<qqqq32s")
 POSITION = _PACKED.size  # bytes
+START = bytes(POSITION)  # packed: nothing is read yet
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from netphys.data._session_online import read_checkpoints
 from netphys.data.nwb_layout import FileLayout
 from netphys.data.online_state import FINAL, SLOTS, Checkpoint, make_tables, merge_checkpoints
-from netphys.data.stream_position import POSITION
+from netphys.data.stream_position import START
 from netphys.recording.prepare import Run
 from netphys.recording.ranks import RankError, Ranks
 from netphys.recording.slices import SliceWriter
@@ -19,7 +19,6 @@ from netphys.recording.writer import Writer
 
 _SHARE = 20  # a checkpoint is taken at most in this part of the time
 _STATES = "states"  # where all ranks but the first have their states on disk
-_START = bytes(POSITION)
 
 
 class Keeper:
@@ -59,7 +58,7 @@ class Keeper:
         self._seconds, self._batches = writing["commit_seconds"], writing["commit_batches"]
         self._since, self._cost, self._n = time.monotonic(), 0.0, 0
 
-    def end_batch(self, position: bytes = _START) -> None:
+    def end_batch(self, position: bytes = START) -> None:
         """Write a checkpoint if one is due.
 
         Parameters
@@ -78,7 +77,7 @@ class Keeper:
             self._since, self._n = time.monotonic(), 0
             self._cost = self._since - began
 
-    def finish(self, n_batches: int, *, merged: bool, position: bytes = _START) -> None:
+    def finish(self, n_batches: int, *, merged: bool, position: bytes = START) -> None:
         """Write the last checkpoint; of several ranks the first then merges all, and the tables.
 
         The last batch is committed after that: a file whose batches are all committed is complete.

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from netphys.data.nwb_layout import FileLayout
-from netphys.data.online_state import Checkpoint
 from netphys.recording.capture import Capture
 from netphys.recording.compiled import compile_model
 from netphys.recording.keeper import Keeper
+from netphys.recording.opening import OpenFile
 from netphys.recording.passes import Batch, is_plain, make_batch
 from netphys.recording.prepare import Run, compute_costs
 from netphys.recording.progress import Progress
@@ -30,9 +30,7 @@ from netphys.recording.writer import Writer
 def record_batches(
     run: Run,
     path: Path,
-    layout: FileLayout,
-    done: np.ndarray,
-    checkpoint: Checkpoint | None,
+    opened: OpenFile,
     writing: Mapping,
     progress: bool,
     ranks: Ranks,
@@ -45,12 +43,8 @@ def record_batches(
         What is recorded.
     path : Path
         The file, made.
-    layout : FileLayout
-        Where its bytes lie.
-    done : ndarray of bool, shape (n_batches,)
-        Batches that are committed.
-    checkpoint : Checkpoint or None
-        States of the online statistics of an interrupted run.
+    opened : OpenFile
+        Where its bytes lie, and what is done.
     writing : dict
         Options of the writer.
     progress : bool
@@ -58,6 +52,7 @@ def record_batches(
     ranks : Ranks
         Who else records into the file; this process does its share.
     """
+    layout, done, checkpoint = opened
     tally = make_tally(run, checkpoint, plain=is_plain(run))
     begin = np.cumsum([0, *(len(b) for b in run.plan)])
     first_rows = {c: run.clocks.trials[f"first_sample_{c}"].to_numpy() for c in run.clocks.tables}
@@ -74,11 +69,13 @@ def record_batches(
             show_variability(run.subject.model, run.draw_seeds) as draw,
             open_capture(run, show.take) as capture,
             Progress(
-                path.name if ranks.size == 1 else f"{path.name} (first of {ranks.size} ranks)",
+                writer,
+                path.name,
                 run.presentation.clock,
                 total=sum(n_trials.values()),
                 initial=sum(n_trials.values()) - sum(n_trials[n] for n in todo),
-                shown=progress and ranks.is_first,
+                n_ranks=ranks.size,
+                shown=progress,
             ) as bar,
         ):
             model = compile_model(run.subject.model, run.compile)  # with the hooks inside
@@ -99,7 +96,7 @@ def record_batches(
                 else:
                     keeper.end_batch()
                 writer.commit(number, found)
-                bar.update(len(rows), len(rows) * batch.n_positions, writer)
+                bar.update(len(rows), len(rows) * batch.n_positions)
     keeper.tell_first()
 
 

@@ -22,6 +22,8 @@ class Progress:
 
     Parameters
     ----------
+    writer : Writer or SliceWriter
+        Knows bytes and waiting times.
     name : str
         What is recorded.
     clock : str
@@ -32,23 +34,28 @@ class Progress:
         Trials that are done.
     unit : str
         What is counted.
+    n_ranks : int
+        Processes that record into the file, of which this is the first.
     shown : bool
         Whether anything is shown; what a slow disk costs is logged in any case.
     """
 
     def __init__(
         self,
+        writer: Writer | SliceWriter,
         name: str,
         clock: str,
         *,
         total: int | None,
         initial: int = 0,
         unit: str = "trial",
+        n_ranks: int,
         shown: bool,
     ):
-        self._name, self._clock, self._n_samples = name, clock, 0
-        self._began, self._stalled = time.monotonic(), 0.0
-        options = {"total": total, "initial": initial, "desc": name, "unit": unit}
+        self._writer, self._name, self._clock = writer, name, clock
+        self._began, self._n_samples = time.monotonic(), 0
+        desc = name if n_ranks == 1 else f"{name} (first of {n_ranks} ranks)"
+        options = {"total": total, "initial": initial, "desc": desc, "unit": unit}
         self._bar = tqdm(**options, disable=not shown)
 
     def __enter__(self) -> Progress:
@@ -56,17 +63,17 @@ class Progress:
 
     def __exit__(self, *_) -> None:
         self._bar.close()
-        seconds = time.monotonic() - self._began
-        if self._stalled > max(_LONG, _MUCH * seconds):
+        seconds, stalled = time.monotonic() - self._began, self._writer.stall_seconds
+        if stalled > max(_LONG, _MUCH * seconds):
             _log.warning(
                 "%s: the model waited %.1f of %.1f s for the disk. A faster disk, or storing less "
                 "(fewer sites, dtype='float16', words instead of samples), would shorten it.",
                 self._name,
-                self._stalled,
+                stalled,
                 seconds,
             )
 
-    def update(self, n_trials: int, n_samples: int, writer: Writer | SliceWriter) -> None:
+    def update(self, n_trials: int, n_samples: int) -> None:
         """Show that a batch is done.
 
         Parameters
@@ -75,17 +82,14 @@ class Progress:
             Its trials.
         n_samples : int
             Its samples.
-        writer : Writer or SliceWriter
-            Knows bytes and waiting times.
         """
         self._n_samples += n_samples
-        self._stalled = writer.stall_seconds
         if self._bar.disable:
             return
         rate = self._n_samples / max(time.monotonic() - self._began, 1e-9)
         self._bar.set_postfix_str(
-            f"{rate:,.0f} {self._clock}s/s, {writer.n_bytes / 1e6:,.0f} MB, "
-            f"stall {writer.stall_seconds:.1f} s",
+            f"{rate:,.0f} {self._clock}s/s, {self._writer.n_bytes / 1e6:,.0f} MB, "
+            f"stall {self._writer.stall_seconds:.1f} s",
             refresh=False,
         )
         self._bar.update(n_trials)

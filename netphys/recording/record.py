@@ -9,10 +9,9 @@ from pathlib import Path
 from netphys._check import check_option, check_positive, check_type
 from netphys._options import FILES, NONFINITE
 from netphys.core.online import Statistic
-from netphys.data._session_online import read_checkpoint
+from netphys.data._session_online import read_position
 from netphys.data.session import Session, open_session
 from netphys.data.stimuli import Stimuli
-from netphys.data.stream_position import StreamPosition
 from netphys.recording.capture import hold_still
 from netphys.recording.compiled import check_not_compiled
 from netphys.recording.corpus import Corpus
@@ -321,7 +320,6 @@ def _show_rest(
     """Show what the file does not have yet; of a corpus that was read to its end, compare it."""
     if not all(opened.done):
         show = record_batches if run.corpus is None else record_stream
-        show(run, path, *opened, writing, progress, ranks)
+        show(run, path, opened, writing, progress, ranks)
     elif run.corpus is not None and ranks.is_first:
-        ended = read_checkpoint(path, run.spec.provenance).position
-        check_same_corpus(run.corpus, StreamPosition.unpack(ended))
+        check_same_corpus(run.corpus, read_position(path, run.spec.provenance))

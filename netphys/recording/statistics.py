@@ -10,7 +10,6 @@ import torch
 from netphys._check import suggest
 from netphys.core.online import CrossCovariance, Int8Error, Moments, Statistic
 from netphys.data.online_state import Checkpoint, Task
-from netphys.data.stream_position import POSITION
 from netphys.recording import kernels
 from netphys.recording.meter import UNITS
 from netphys.recording.online import Accumulator, BatchInfo, SiteInfo
@@ -188,7 +187,7 @@ class Tally:
         self._rows.clear()
         self.n_done += 1
 
-    def take_checkpoint(self, position: bytes = bytes(POSITION)) -> Checkpoint:
+    def take_checkpoint(self, position: bytes) -> Checkpoint:
         """Return the states as they are now; they go on changing, the checkpoint does not.
 
         Parameters

@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 
 from netphys.core.online import Statistic
-from netphys.data.nwb_layout import FileLayout
-from netphys.data.online_state import Checkpoint
 from netphys.data.stimuli import load_stimuli
 from netphys.data.stream_position import StreamPosition
 from netphys.recording import kernels
@@ -20,6 +18,7 @@ from netphys.recording.forms import Forms
 from netphys.recording.keeper import Keeper
 from netphys.recording.loop import open_capture
 from netphys.recording.online import BatchInfo
+from netphys.recording.opening import OpenFile
 from netphys.recording.passes import Batch
 from netphys.recording.plan import Clocks, plan_site
 from netphys.recording.prepare import Run, describe_file, describe_sample, probe_sites
@@ -120,9 +119,7 @@ def prepare_stream(
 def record_stream(
     run: Run,
     path: Path,
-    layout: FileLayout,
-    done: np.ndarray,
-    checkpoint: Checkpoint | None,
+    opened: OpenFile,
     writing: Mapping,
     progress: bool,
     ranks: Ranks,
@@ -135,12 +132,8 @@ def record_stream(
         What is recorded.
     path : Path
         The file, made.
-    layout : FileLayout
-        Where its bytes lie.
-    done : ndarray of bool, shape (1,)
-        Whether all is done; not looked at.
-    checkpoint : Checkpoint or None
-        States of an interrupted run, and where it was.
+    opened : OpenFile
+        Where its bytes lie, and where an interrupted run was.
     writing : dict
         Options of the writer.
     progress : bool
@@ -154,6 +147,7 @@ def record_stream(
     ValueError
         If the corpus is not the one of the interrupted run.
     """
+    layout, _, checkpoint = opened
     tally = make_tally(run, checkpoint, plain=not any(map(len, find_added_tokens(run.subject))))
     merged = checkpoint is not None and checkpoint.is_final
     position = None if checkpoint is None else StreamPosition.unpack(checkpoint.position)
@@ -167,7 +161,13 @@ def record_stream(
             with (
                 open_capture(run, receiver.take) as capture,
                 Progress(
-                    path.name, "token", total=None, unit="window", shown=progress and ranks.is_first
+                    writer,
+                    path.name,
+                    "token",
+                    total=None,
+                    unit="window",
+                    n_ranks=ranks.size,
+                    shown=progress,
                 ) as bar,
             ):
                 model = compile_model(run.subject.model, run.compile)
@@ -186,7 +186,7 @@ def record_stream(
                     receiver.end(lambda b=batch: f"items {b.document.min()} to {b.document.max()}")
                     tally.end_batch(made.sequence_info)
                     keeper.end_batch(batch.after.pack())
-                    bar.update(len(made.rows), batch.ids.size, writer)
+                    bar.update(len(made.rows), batch.ids.size)
             n_batches, end = share.n_seen, stream.end
         keeper.finish(n_batches, merged=merged, position=end.pack())
         if ranks.is_first:
