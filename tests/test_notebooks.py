@@ -9,6 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import netphys
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(p for p in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 WHY = FOLDER / "why"
@@ -96,3 +98,14 @@ def test_readme_hello_is_short_and_runs(tmp_path, monkeypatch):
     space: dict = {}
     exec(compile(code, "README", "exec"), space)
     assert space["session"].complete
+
+
+@pytest.mark.slow
+def test_readme_blocks_run_one_after_the_other(tmp_path, monkeypatch):
+    text = (FOLDER.parent / "README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wikipedia.txt").write_text("The dog barked.\nTwo cats slept on the chair.\n" * 20)
+    space: dict = {}
+    for part in text.split("```python\n")[1:]:
+        exec(compile(part.split("```")[0], "README", "exec"), space)
+    assert netphys.open_session("c.nwb").stream == {"items": 40, "windows": 40}

@@ -66,6 +66,18 @@ def test_without_store_only_statistics_are_kept(gpt2, tokens, tmp_path):
     )
 
 
+def test_statistics_have_the_units_of_the_site_whatever_is_stored(gpt2, tokens, tmp_path):
+    options = {"sites": "resid", "batch_size": 2, "online": "moments"}
+    whole = record(gpt2, tokens, tmp_path / "a.nwb", **options)
+    expected = whole.online(f"{NAME}#moments")
+    for n, store in enumerate((["trial.mean", "raster"], ["top"], ["top", "trial.max"])):
+        path = tmp_path / f"{n}.nwb"
+        above = {"threshold": 0.0} if "raster" in store else {}
+        session = record(gpt2, tokens, path, store=store, top_k=3, **above, **options)
+        assert session.online(f"{NAME}#moments").identical(expected)
+        assert session.units(NAME).equals(whole.units(NAME))
+
+
 def test_other_tools_read_the_tables(gpt2, tokens, tmp_path):
     import pynwb
 

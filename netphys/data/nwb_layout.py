@@ -131,7 +131,7 @@ class SessionSpec:
     state : (int, int)
         Number and bytes of the slots for the states of online statistics; (0, 0) without any.
     units : dict of str to DataFrame
-        Units of the sites of which no series is stored.
+        Units of the sites of which no series holds every sample.
     """
 
     series: tuple[SeriesSpec, ...]

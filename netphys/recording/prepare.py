@@ -417,7 +417,7 @@ def describe_file(
         descriptions=_DESCRIPTIONS,
         tables=plan_tables(tasks),
         state=(SLOTS * n_ranks, compute_slot_bytes(tasks)) if tasks else (0, 0),
-        units={p.shape.site.name: p.units_table for p in sites if not p.series},
+        units={p.shape.site.name: p.units_table for p in sites if "samples" not in p.series},
     )
 
 
