@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from netphys.core.compare import METHODS, compare_pairs, compute_pairs
+from netphys._options import METHODS
+from netphys.core.compare import compare_pairs, compute_pairs
 
 
 def test_compute_pairs_reads_above_the_diagonal_row_by_row():

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import pdist, squareform
 
-from netphys.core.distance import METRICS, compute_distances
+from netphys._options import METRICS
+from netphys.core.distance import compute_distances
 
 SCIPY = {"correlation": "correlation", "cosine": "cosine", "euclidean": "sqeuclidean"}
 

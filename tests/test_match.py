@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from netphys._options import METHODS
 from netphys.analysis.rsa import RDM, compute_rdm, compute_rsa_ceiling, to_rdm
 from netphys.brain.match import match_rdms
 from netphys.brain.match_result import RSAMatch
-from netphys.core.compare import METHODS, compare_pairs
+from netphys.core.compare import compare_pairs
 
 matplotlib.use("Agg")
 

@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import rankdata
 
 import netphys
+from netphys._options import METHODS
 from netphys.analysis._pairs import Reweighted, compute_null, make_orders, normalise, weigh_pairs
 from netphys.analysis.rsa import (
     RDM,
@@ -30,7 +31,7 @@ from netphys.analysis.rsa import (
     compute_rsa_ceiling,
     to_rdm,
 )
-from netphys.core.compare import METHODS, compare_pairs
+from netphys.core.compare import compare_pairs
 from netphys.data.cohort import Cohort
 
 matplotlib.use("Agg")

@@ -10,6 +10,7 @@ import xarray as xr
 from scipy.stats import rankdata
 
 from netphys._check import check_option, check_type
+from netphys._options import METHODS
 from netphys.analysis._align import (
     NAMES,
     align_rdms,
@@ -23,7 +24,6 @@ from netphys.analysis._align import (
 )
 from netphys.analysis._pairs import RANKED, normalise
 from netphys.analysis.rdm import PAIR, RDM
-from netphys.core.compare import METHODS
 from netphys.core.resample import compute_p
 from netphys.data.result import Result
 

@@ -13,10 +13,11 @@ import pandas as pd
 import xarray as xr
 
 from netphys._check import check_option, check_type, suggest
+from netphys._options import METRICS
 from netphys.analysis.comparison import Comparison, compare_rdms, compute_rsa_ceiling
 from netphys.analysis.rdm import PAIR, RDM
 from netphys.core.compare import compute_pairs
-from netphys.core.distance import METRICS, compute_distances
+from netphys.core.distance import compute_distances
 from netphys.data.cohort import Cohort
 from netphys.data.session import Session
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from netphys._check import check_option, check_type
-from netphys._options import FACTORS
+from netphys._options import FACTORS, METHODS
 from netphys.analysis._align import (
     NAMES,
     align_rdms,
@@ -28,7 +28,6 @@ from netphys.analysis.rsa import RDM, compute_rsa_ceiling, to_rdm
 from netphys.brain._candidates import name_models, name_twins, stack_models, stack_twins
 from netphys.brain._findings import Findings, draw_scores
 from netphys.brain.match_result import RSAMatch
-from netphys.core.compare import METHODS
 from netphys.core.resample import MIN_PARTICIPANTS, MIN_STIMULI
 
 

@@ -1,0 +1,1 @@
+"""Topology of representations: which conditions are neighbours, whatever the exact distances."""
