@@ -115,8 +115,8 @@ def test_wheel_names_licence_version_and_extras(wheel):
     assert f"\nVersion: {config['metadata']['version']}\n" in metadata
     assert "\nLicense-Expression: BSD-3-Clause\n" in metadata
     assert "\nRequires-Python: >=3.11\n" in metadata
-    extras = {"record", "brain", "tensor", "minilm", "pack", "dask", "sharded", "all", "test"}
-    extras |= {"gpu-test", "bench"}
+    extras = {"record", "brain", "tensor", "minilm", "pack", "dask", "sharded", "topology"}
+    extras |= {"all", "test", "gpu-test", "bench"}
     assert set(re.findall(r"^Provides-Extra: (\S+)", metadata, re.MULTILINE)) == extras
     core = re.findall(r"^Requires-Dist: ([\w.-]+)[^;\n]*$", metadata, re.MULTILINE)
     assert not {"torch", "transformers", "safetensors", "pillow"} & set(core)

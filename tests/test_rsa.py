@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import rankdata
 
 import netphys
-from netphys._options import METHODS
+from netphys._options import METHODS, NOISES
 from netphys.analysis._pairs import Reweighted, compute_null, make_orders, normalise, weigh_pairs
 from netphys.analysis.rsa import (
     RDM,
@@ -32,6 +32,7 @@ from netphys.analysis.rsa import (
     to_rdm,
 )
 from netphys.core.compare import compare_pairs
+from netphys.core.distance import compute_crossnobis, compute_precision
 from netphys.data.cohort import Cohort
 
 matplotlib.use("Agg")
@@ -113,11 +114,16 @@ def test_compute_rdm_counts_constant_patterns():
     ("change", "options", "message"),
     [
         ({}, {"by": "stimulus"}, r"by='stimulus' is not a trial .* Did you mean 'stimulus_id'"),
-        ({}, {"by": "one"}, "by='one' has 1 condition in 3 trials. At least two"),
+        ({}, {"by": "one"}, "by='one' has 1 label in 3 trials. At least two"),
         ({}, {"by": "some"}, "by='some' has no label for 1 of 3 trials"),
         ({}, {"metric": "pearson"}, "For Pearson distance use 'correlation'"),
         ({"dims": ("sample", "unit")}, {}, "x has dims .*, without trial"),
         ({"units": 1}, {}, "needs patterns over at least 2 units; x has 1"),
+        ({}, {"folds": "one"}, "folds='one' has no part in metric='correlation'"),
+        ({}, {"noise": "full"}, "noise= has no part in metric='correlation'"),
+        ({}, {"metric": "mahalanobis"}, "needs noise=: one of 'full'"),
+        ({}, {"metric": "mahalanobis", "noise": "fulll"}, "Did you mean 'full'"),
+        ({}, {"metric": "crossnobis"}, "'a' .* was shown once"),
         ({"value": np.nan}, {}, "holds 1 values that are NaN or infinite, the first in condition"),
     ],
 )
@@ -147,6 +153,87 @@ def test_property_compute_rdm_follows_the_labels(seed):
 
 
 # ---------------------------------------------------------------- RDM
+# ---------------------------------------------------------------------- noise and runs
+def make_run_data(n_runs=4, n_conditions=6, n_units=10, seed=0) -> xr.DataArray:
+    """Trials of conditions in shuffled order, one per run, with an offset per run."""
+    rng = np.random.default_rng(seed)
+    codes = np.concatenate([rng.permutation(n_conditions) for _ in range(n_runs)])
+    runs = np.repeat(np.arange(n_runs), n_conditions)
+    signal = rng.normal(size=(n_conditions, n_units))
+    offset = 5 * rng.normal(size=(n_runs, n_units))
+    values = signal[codes] + offset[runs] + rng.normal(size=(len(codes), n_units))
+    return make_patterns(values, [f"c{k}" for k in codes], run=[f"r{k}" for k in runs])
+
+
+@pytest.mark.parametrize("noise", [None, *NOISES])
+def test_crossnobis_rdm_is_that_of_the_patterns_per_run(noise):
+    x = make_run_data(5, 4, 3)
+    rdm = compute_rdm(x, metric="crossnobis", folds="run", noise=noise)
+    labels = rdm.conditions
+    assert labels == list(dict.fromkeys(x["stimulus_id"].to_numpy()))
+    patterns = np.stack(
+        [
+            [x[(x["run"] == f"r{m}") & (x["stimulus_id"] == c)].to_numpy()[0] for c in labels]
+            for m in range(5)
+        ]
+    )
+    precision = None
+    if noise:
+        r = patterns - patterns.mean(axis=0) - patterns.mean(axis=1, keepdims=True)
+        r = (r + patterns.mean(axis=(0, 1))).reshape(-1, 3)
+        precision = compute_precision(r, method=noise, dof=20 - 4 - 4)
+    expected = compute_crossnobis(patterns, precision=precision)
+    np.testing.assert_allclose(rdm.data.to_numpy(), expected, rtol=1e-9, atol=1e-12)
+    assert rdm.params["n_folds"] == 5 and rdm.params.get("noise") == noise
+    assert "over 5 folds (run)" in rdm.methods() and "walther2016" in rdm.methods()
+
+
+def test_repeats_are_the_folds_where_none_are_named():
+    x = make_run_data(3, 4, 5)
+    named = compute_rdm(x, metric="crossnobis", folds="run")
+    counted = compute_rdm(x, metric="crossnobis")
+    np.testing.assert_allclose(counted.data, named.data)
+    with pytest.raises(ValueError, match=r"have 2 to 3 trials\. Name .* folds='run'"):
+        compute_rdm(x[:-1], metric="crossnobis")
+    fewer = compute_rdm(x[:-1], metric="crossnobis", folds="run")
+    assert np.isfinite(fewer.data).all()
+
+
+def test_conditions_that_never_meet_are_nan_and_said_so():
+    x = make_patterns(
+        np.random.default_rng(0).normal(size=(8, 3)), list("abababcc"), run=list("11223344")
+    )
+    rdm = compute_rdm(x, metric="crossnobis", folds="run")
+    assert np.isnan(rdm.data.sel(condition="c", condition_2="a"))
+    assert "not occurring together in two folds" in rdm.summary()
+
+
+def test_identical_repeats_have_no_noise():
+    x = make_patterns(np.tile(np.eye(3), (2, 1)), list("abcabc"))
+    with pytest.raises(ValueError, match="identical bit for bit"):
+        compute_rdm(x, metric="crossnobis")
+
+
+def test_mahalanobis_and_poisson_rdms():
+    x = make_run_data(4, 5, 3)
+    rdm = compute_rdm(x, metric="mahalanobis", noise=np.diag([1.0, 4.0, 9.0]))
+    scaled = x * np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(rdm.data, compute_rdm(scaled, metric="euclidean").data)
+    counts = x.copy(data=np.random.default_rng(0).poisson(4, size=x.shape))
+    plain = compute_rdm(counts, metric="poisson")
+    shaky = compute_rdm(counts, metric="poisson-cv", folds="run")
+    assert plain.data.min() == 0 and shaky.data.min() < 0
+    assert "nats" in shaky.data.attrs["units"]
+
+
+def test_crossnobis_keeps_time():
+    x = xr.concat([make_run_data(seed=s) for s in (1, 1, 1)], dim="time")
+    x = x.copy(data=x.to_numpy() * np.array([1.0, 2.0, 3.0])[:, None, None])
+    rdm = compute_rdm(x, metric="crossnobis", folds="run", noise="shrink-diagonal")
+    assert rdm.data.dims == ("condition", "condition_2", "time")
+    np.testing.assert_allclose(rdm.data[..., 1], rdm.data[..., 0])  # noise grows alike
+
+
 def test_select_picks_labels_and_suggests():
     rdm = make_people()
     rdm = to_rdm(rdm.data.assign_coords(participant=[f"s{i}" for i in range(5)]))
@@ -244,12 +331,21 @@ def test_compute_layer_rdms_takes_sites_in_order_of_depth(sessions):
     assert rdm.data["kind"].to_numpy().tolist() == ["embed", "resid", "resid"]
     for site in sites:
         alone = compute_rdm(session.pool(site))
-        np.testing.assert_array_equal(rdm.data.sel(layer=site), alone.data)
+        np.testing.assert_allclose(rdm.data.sel(layer=site), alone.data, atol=1e-12)
     assert compute_layer_rdms(session, sites="mlp").data.sizes["layer"] == 2
     assert rdm.provenance["subject"]["init"] == "trained"
     assert "at 3 sites of the model" in rdm.methods()
     with pytest.raises(KeyError, match="Did you mean 'resid'"):
         compute_layer_rdms(session, sites=["embed", "residd"])
+
+
+@pytest.mark.parametrize("metric", ["correlation", "euclidean", "cosine"])
+def test_layer_rdms_are_the_same_in_blocks_of_units(sessions, monkeypatch, metric):
+    whole = compute_layer_rdms(sessions["trained"], metric=metric)
+    monkeypatch.setattr("netphys.analysis._distances.BLOCK_BYTES", 8 * 5 * 3)
+    blocks = compute_layer_rdms(sessions["trained"], metric=metric)
+    np.testing.assert_allclose(blocks.data, whole.data, atol=1e-11)
+    assert blocks.params["n_units"] == whole.params["n_units"]
 
 
 def test_compute_layer_rdms_of_a_cohort_has_seeds(sessions):

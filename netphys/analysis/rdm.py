@@ -18,6 +18,17 @@ WORDS = {
     "correlation": "1 minus Pearson's correlation over units",
     "euclidean": "squared Euclidean distance divided by the number of units",
     "cosine": "1 minus the cosine between patterns",
+    "mahalanobis": "squared Mahalanobis distance divided by the number of units",
+    "crossnobis": "cross-validated squared Mahalanobis distance divided by the number of units",
+    "poisson": "symmetrised Kullback-Leibler divergence of Poisson rates per unit",
+    "poisson-cv": "cross-validated divergence of Poisson rates per unit",
+}
+NOISE_WORDS = {
+    "full": "the sample covariance of residuals over trials",
+    "diagonal": "the variances of residuals over trials",
+    "shrink-identity": "the covariance of residuals over trials, shrunk towards equal variances",
+    "shrink-diagonal": "the covariance of residuals over trials, shrunk towards its diagonal",
+    "given": "a precision matrix that was given",
 }
 PAIR = ("condition", "condition_2")
 
@@ -31,6 +42,17 @@ class RDM(Result):
     """
 
     citations: ClassVar[tuple[str, ...]] = ("kriegeskorte2008rsa",)
+
+    def get_citations(self) -> tuple[str, ...]:
+        """Return the keys of what this result should cite.
+
+        Returns
+        -------
+        keys : tuple of str
+            Keys of `netphys.data.citations`.
+        """
+        noisy = self.params.get("metric") in ("mahalanobis", "crossnobis")
+        return (*super().get_citations(), *(("walther2016",) if noisy else ()))
 
     @property
     def conditions(self) -> list[str]:
@@ -169,6 +191,8 @@ class RDM(Result):
             why = ""
             if "n_constant" in self.stats and (k := int(self.stats["n_constant"].sum())):
                 why = f", {k} patterns being constant"
+            elif "n_folds" in self.params:
+                why = ", their conditions not occurring together in two folds"
             lines.append(f"{unknown} of {pairs.size} dissimilarities are unknown (NaN){why}")
         return "\n".join(lines)
 
@@ -192,8 +216,12 @@ class RDM(Result):
         pool = f", pooled over the samples of a trial ({p['how']})" if "how" in p else ""
         n_sites = len(p.get("sites", ()))
         layers = f" at {n_sites} site{'s' if n_sites > 1 else ''} of the model" if n_sites else ""
+        folds = f" over {p['n_folds']} folds ({p['folds']})" if "folds" in p else ""
+        noise = f"; noise: {NOISE_WORDS[p['noise']]}" if "noise" in p else ""
+        cited = "walther2016" if p["metric"] in ("mahalanobis", "crossnobis") else ""
+        cited = ", ".join(["kriegeskorte2008rsa", *([cited] if cited else [])])
         return (
             f"Representational dissimilarity matrices were computed{layers} between the activity "
             f"patterns of {n} conditions ({trials}; {p['by']}{pool}) as "
-            f"{WORDS[p['metric']]} [kriegeskorte2008rsa]."
+            f"{WORDS[p['metric']]}{folds}{noise} [{cited}]."
         )

@@ -6,18 +6,23 @@ regions as the data have. `compare_rdms` and `netphys.brain.match` relate RDMs t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
-from netphys._check import check_option, check_type, suggest
-from netphys._options import METRICS
+from netphys._check import check_option, check_type
+from netphys._options import METRICS, RDM_METRICS
+from netphys.analysis._distances import (
+    check_finite,
+    find_labels,
+    measure_blocks,
+    measure_distances,
+    split_units,
+)
 from netphys.analysis.comparison import Comparison, compare_rdms, compute_rsa_ceiling
 from netphys.analysis.rdm import PAIR, RDM
 from netphys.core.compare import compute_pairs
-from netphys.core.distance import compute_distances
 from netphys.data.cohort import Cohort
 from netphys.data.session import Session
 
@@ -35,11 +40,23 @@ UNITS = {
     "correlation": "dissimilarity (1 - r)",
     "euclidean": "squared distance per unit (a.u.²)",
     "cosine": "dissimilarity (1 - cosine)",
+    "mahalanobis": "squared distance per unit (noise SD²)",
+    "crossnobis": "cross-validated squared distance per unit",
+    "poisson": "divergence per unit (nats)",
+    "poisson-cv": "cross-validated divergence per unit (nats)",
 }
 DEFAULT_SITES = ("embed", "resid")
 
 
-def compute_rdm(x: xr.DataArray, *, by: str = "stimulus_id", metric: str = "correlation") -> RDM:
+def compute_rdm(
+    x: xr.DataArray,
+    *,
+    by: str = "stimulus_id",
+    metric: str = "correlation",
+    folds: str | None = None,
+    noise: str | np.ndarray | None = None,
+    prior: tuple[float, float] = (1.0, 0.1),
+) -> RDM:
     """Compute the dissimilarities between the activity patterns of conditions.
 
     Parameters
@@ -50,29 +67,43 @@ def compute_rdm(x: xr.DataArray, *, by: str = "stimulus_id", metric: str = "corr
         Trial coordinate that names the condition; trials of a condition are averaged.
     metric : str
         "correlation" (1 - Pearson's r over units), "euclidean" (squared, divided by the number of
-        units) or "cosine" (1 - cosine).
+        units), "cosine" (1 - cosine), "mahalanobis" (squared, in units of the noise), "poisson"
+        (symmetrised Kullback-Leibler divergence of rates); "crossnobis" and "poisson-cv" are
+        cross-validated over `folds`, so that noise adds nothing on average.
+    folds : str, optional
+        For cross-validated metrics: trial coordinate that names the run. Left out: the n-th
+        repeats of all conditions are the n-th fold.
+    noise : str or ndarray, optional
+        For "mahalanobis" and "crossnobis": how the noise is estimated from repeats ("full",
+        "diagonal", "shrink-identity", "shrink-diagonal"); or its inverse covariance, (unit, unit)
+        or (fold, unit, unit). "crossnobis" without it is the cross-validated Euclidean distance.
+    prior : (float, float)
+        For the Poisson metrics: rate, and weight in observations, of the prior.
 
     Returns
     -------
     rdm : RDM
         ``rdm.data`` has dims (condition, condition_2, ...), conditions in the order of first
-        appearance; >= 0.
+        appearance; >= 0, but for cross-validated metrics.
 
     Raises
     ------
     ValueError
         If dims are missing, `by` is no trial coordinate or has missing labels, there are fewer than
-        two conditions, or `x` holds NaN or infinite values.
+        two conditions, `x` holds NaN or infinite values, an option has no part in the metric, or
+        repeats are needed and are missing or identical bit for bit.
 
     Notes
     -----
     A pattern without variance has no correlation with any other: its pairs are NaN, and
-    ``rdm.stats["n_constant"]`` counts such patterns.
+    ``rdm.stats["n_constant"]`` counts such patterns. Cross-validated distances of conditions that
+    never occur together in two folds are NaN.
 
     References
     ----------
     .. [1] Kriegeskorte N, Mur M, Bandettini P (2008). Front Syst Neurosci 2:4.
        doi:10.3389/neuro.06.004.2008
+    .. [2] Walther A et al. (2016). NeuroImage 137:188-200. doi:10.1016/j.neuroimage.2015.12.012
 
     Examples
     --------
@@ -88,35 +119,26 @@ def compute_rdm(x: xr.DataArray, *, by: str = "stimulus_id", metric: str = "corr
     """
     what = "a DataArray with dims (trial, unit), such as session.pool(site)"
     check_type("x", x, xr.DataArray, what)
-    check_option("metric", metric, METRICS, "For Pearson distance use 'correlation'.")
+    check_option("metric", metric, RDM_METRICS, "For Pearson distance use 'correlation'.")
     if missing := {"trial", "unit"} - set(x.dims):
         raise ValueError(f"x has dims {x.dims}, without {' and '.join(missing)}. Give {what}.")
-    if metric != "euclidean" and x.sizes["unit"] < 2:
-        raise ValueError(
-            f"metric={metric!r} needs patterns over at least 2 units; x has "
-            f"{x.sizes['unit']}. Use 'euclidean', or a site with more units."
-        )
-    codes, labels = _find_conditions(x, by)
+    _check_width(metric, x.sizes["unit"])
+    codes, labels = find_labels(x, "by", by)
     extra = [d for d in x.dims if d not in ("trial", "unit")]
-    values = x.transpose(*extra, "trial", "unit").to_numpy()
-    _check_finite(x, values, codes, labels)
-    patterns = np.stack(
-        [values[..., codes == k, :].mean(axis=-2, dtype=np.float64) for k in range(len(labels))],
-        axis=-2,
+    x = x.transpose(*extra, "trial", "unit")
+    check_finite(x, codes, labels)
+    distances, facts = measure_distances(
+        x, codes, by=by, metric=metric, folds=folds, noise=noise, prior=prior
     )
-    distances = compute_distances(patterns, metric=metric)
     constant = np.isnan(np.diagonal(distances, axis1=-2, axis2=-1)).sum(axis=-1)
     kept = {k: v for k, v in x.coords.items() if not {"trial", "unit"} & set(v.dims)}
-    trials = np.bincount(codes)
-    params = {"by": by, "metric": metric, "n_units": x.sizes["unit"]}
-    params["n_trials"] = [int(trials.min()), int(trials.max())]
-    params |= {"how": x.attrs["pool"]} if "pool" in x.attrs else {}
-    facts = {k: v for k, v in x.attrs.items() if isinstance(v, str) and k not in ("units", "pool")}
+    params = _describe_trials(x, by, metric, codes) | facts
+    origin = {k: v for k, v in x.attrs.items() if isinstance(v, str) and k not in ("units", "pool")}
     return RDM(
         _label(distances, labels, extra, kept, metric),
         xr.Dataset({"n_constant": (extra, constant)}, kept),
         params=params,
-        provenance=facts,
+        provenance=origin,
     )
 
 
@@ -127,8 +149,14 @@ def compute_layer_rdms(
     by: str = "stimulus_id",
     metric: str = "correlation",
     how: str = "mean",
+    folds: str | None = None,
+    noise: str | None = None,
+    prior: tuple[float, float] = (1.0, 0.1),
 ) -> RDM:
     """Compute the RDM of every layer of a recorded model, or of each member of a cohort.
+
+    "correlation", "euclidean" and "cosine" are summed over blocks of units as they are read:
+    memory is that of the RDM, whatever the number of units.
 
     Parameters
     ----------
@@ -140,9 +168,11 @@ def compute_layer_rdms(
     by : str
         Trial coordinate that names the condition; trials of a condition are averaged.
     metric : str
-        "correlation", "euclidean" or "cosine"; see `compute_rdm`.
+        As in `compute_rdm`.
     how : str
         How the samples of a trial are pooled: "mean", "max" or "last".
+    folds, noise, prior : optional
+        As in `compute_rdm`; the noise of each site is estimated by itself.
 
     Returns
     -------
@@ -156,10 +186,13 @@ def compute_layer_rdms(
         If a pattern matches no site.
     """
     check_type("session", session, (Session, Cohort), "what open_session returns, or a Cohort")
+    check_option("metric", metric, RDM_METRICS, "For Pearson distance use 'correlation'.")
+    options = {"by": by, "metric": metric, "how": how}
+    options |= {"folds": folds, "noise": noise, "prior": prior}
     if isinstance(session, Cohort):
-        return _compute_cohort(session, sites=sites, by=by, metric=metric, how=how)
+        return _compute_cohort(session, sites=sites, **options)
     names = _find_sites(session, sites)
-    rdms = [compute_rdm(session.pool(name, how=how), by=by, metric=metric) for name in names]
+    rdms = [_compute_site(session, name, **options) for name in names]
     values = np.stack([r.data.to_numpy() for r in rdms])
     kinds = session.site_table.loc[names, "kind"].tolist()
     coords = {"layer": names, "kind": ("layer", kinds)}
@@ -243,42 +276,54 @@ def to_rdm(
 
 
 # ---------------------------------------------------------------------- parts
-def _find_conditions(x: xr.DataArray, by: str) -> tuple[np.ndarray, list[str]]:
-    """Return the condition of each trial as a number, and the labels in order of appearance."""
-    check_type("by", by, str, "the name of a trial coordinate")
-    known = [str(k) for k, v in x.coords.items() if v.dims == ("trial",)]
-    if by not in known:
-        raise ValueError(
-            f"by={by!r} is not a trial coordinate of x.{suggest(by, known)} "
-            f"It has: {', '.join(known) or 'none'}."
-        )
-    values = pd.Series(x[by].to_numpy())
-    if values.isna().any():
-        raise ValueError(
-            f"by={by!r} has no label for {values.isna().sum()} of {len(values)} trials. Leave them "
-            "out: x.isel(trial=keep)."
-        )
-    codes, labels = pd.factorize(values.astype(str))
-    if len(labels) < 2:
-        raise ValueError(
-            f"by={by!r} has {len(labels)} condition in {len(values)} trials. At least two are "
-            "needed; name a coordinate that tells trials apart, such as 'stimulus_id'."
-        )
-    return codes, [str(v) for v in labels]
+def _compute_site(
+    session: Session,
+    site: str,
+    *,
+    by: str,
+    metric: str,
+    how: str,
+    **options: object,
+) -> RDM:
+    """Compute the RDM of one site, in blocks of units where the metric is a sum over units."""
+    if metric not in METRICS or any(options[k] is not None for k in ("folds", "noise")):
+        return compute_rdm(session.pool(site, how=how), by=by, metric=metric, **options)
+    n_units = len(session.units(site))
+    _check_width(metric, n_units)
+    parts = split_units(len(session.trial_table), n_units)
+    first = session.pool(site, how=how, units=parts[0])
+    codes, labels = find_labels(first, "by", by)
+
+    def read() -> Iterator[np.ndarray]:
+        for part in parts:
+            block = first if part is parts[0] else session.pool(site, how=how, units=part)
+            check_finite(block, codes, labels)
+            yield block.to_numpy()
+
+    distances = measure_blocks(read(), codes, metric)
+    constant = int(np.isnan(np.diagonal(distances)).sum())
+    params = _describe_trials(first, by, metric, codes) | {"n_units": n_units}
+    return RDM(
+        _label(distances, labels, [], {}, metric),
+        xr.Dataset({"n_constant": constant}),
+        None,
+        params,
+    )
 
 
-def _check_finite(
-    x: xr.DataArray, values: np.ndarray, codes: np.ndarray, labels: list[str]
-) -> None:
-    bad = ~np.isfinite(values)
-    if bad.any():
-        trials = bad.any(axis=-1).reshape(-1, x.sizes["trial"]).any(axis=0)
-        name = f" at {x.name!r}" if x.name else ""
+def _check_width(metric: str, n_units: int) -> None:
+    if metric in ("correlation", "cosine") and n_units < 2:
         raise ValueError(
-            f"x{name} holds {bad.sum()} values that are NaN or infinite, the first in condition "
-            f"{labels[codes[trials.argmax()]]!r}. Leave these trials or units out, or pool over "
-            "time first: session.pool(site)."
+            f"metric={metric!r} needs patterns over at least 2 units; x has "
+            f"{n_units}. Use 'euclidean', or a site with more units."
         )
+
+
+def _describe_trials(x: xr.DataArray, by: str, metric: str, codes: np.ndarray) -> dict[str, object]:
+    trials = np.bincount(codes)
+    params = {"by": by, "metric": metric, "n_units": x.sizes["unit"]}
+    params["n_trials"] = [int(trials.min()), int(trials.max())]
+    return params | ({"how": x.attrs["pool"]} if "pool" in x.attrs else {})
 
 
 def _label(

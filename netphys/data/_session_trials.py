@@ -35,10 +35,11 @@ def cut_trials(session: Session, site: str) -> xr.DataArray:
     return xr.DataArray(values, dims=dims, coords=coords, name=data.name, attrs=attrs)
 
 
-def pool_trials(session: Session, site: str, how: str) -> xr.DataArray:
+def pool_trials(session: Session, site: str, how: str, units: slice | None) -> xr.DataArray:
     """Return one value per trial and unit."""
     commits = session.commits
     data = session._get(session._find_one(site), commits)
+    data = data if units is None else data.isel(unit=units)
     table, begin, count = _find_trials(session, data, commits)
     keep = ~data["special"].to_numpy().astype(bool) if "special" in data.coords else None
     keep = np.ones(data.sizes["sample"], bool) if keep is None else keep

@@ -220,6 +220,19 @@ ENTRIES: dict[str, Entry] = {
             "doi": "10.18653/v1/D19-1410",
         },
     ),
+    "walther2016": (
+        "article",
+        {
+            "author": r"Walther, Alexander and Nili, Hamed and Ejaz, Naveed and Alink, Arjen and"
+            ' Kriegeskorte, Nikolaus and Diedrichsen, J{"o}rn',
+            "title": "Reliability of dissimilarity measures for multi-voxel pattern analysis",
+            "journal": "NeuroImage",
+            "volume": "137",
+            "pages": "188--200",
+            "year": "2016",
+            "doi": "10.1016/j.neuroimage.2015.12.012",
+        },
+    ),
     "schutt2023": (
         "article",
         {

@@ -369,7 +369,7 @@ class Session:
         """
         return cut_trials(self, site)
 
-    def pool(self, site: str, *, how: str = "mean") -> xr.DataArray:
+    def pool(self, site: str, *, how: str = "mean", units: slice | None = None) -> xr.DataArray:
         """Return one value per trial and unit, over the samples of the trial.
 
         Parameters
@@ -379,6 +379,8 @@ class Session:
         how : str
             "mean", "max" or "last" of the trial's samples; tokens that the tokenizer added are left
             out.
+        units : slice, optional
+            Which units to read; all if left out.
 
         Returns
         -------
@@ -392,7 +394,7 @@ class Session:
             If `how` is unknown, or a trial consists of added tokens only.
         """
         check_option("how", how, POOLS)
-        return pool_trials(self, site, how)
+        return pool_trials(self, site, how, units)
 
     def _check_same_file(self) -> None:
         """Raise if another file has taken the place of the one that was opened."""

@@ -14,8 +14,16 @@ from array_api_compat import array_namespace, device, is_torch_namespace
 from netphys._check import check_option
 from netphys._options import METRICS
 
+PLAIN = (*METRICS, "mahalanobis", "poisson")
 
-def compute_distances(x: Any, *, metric: str = "correlation") -> Any:
+
+def compute_distances(
+    x: Any,
+    *,
+    metric: str = "correlation",
+    precision: Any = None,
+    prior: tuple[float, float] = (1.0, 0.1),
+) -> Any:
     """Compute the dissimilarity of every pair of conditions.
 
     Parameters
@@ -25,6 +33,12 @@ def compute_distances(x: Any, *, metric: str = "correlation") -> Any:
     metric : str
         "correlation": 1 - Pearson's r over units. "euclidean": squared Euclidean distance divided
         by the number of units (as rsatoolbox defines it). "cosine": 1 - cosine of the angle.
+        "mahalanobis": squared distance in units of the noise, divided by the number of units.
+        "poisson": symmetrised Kullback-Leibler divergence between Poisson rates, per unit.
+    precision : array, shape (n_units, n_units) or (n_units,), optional
+        For "mahalanobis": inverse covariance of the noise, or inverse variances.
+    prior : (float, float)
+        For "poisson": rate and weight of the prior, in the units of `x` and in observations.
 
     Returns
     -------
@@ -35,12 +49,15 @@ def compute_distances(x: Any, *, metric: str = "correlation") -> Any:
     Raises
     ------
     ValueError
-        If the metric is unknown, or there are fewer than two conditions or no units.
+        If the metric is unknown, there are fewer than two conditions or no units, the precision is
+        missing or of another size, or rates are negative ("poisson").
 
     References
     ----------
     .. [1] Kriegeskorte N, Mur M, Bandettini P (2008). Front Syst Neurosci 2:4.
        doi:10.3389/neuro.06.004.2008
+    .. [2] Walther A et al. (2016). NeuroImage 137:188-200. doi:10.1016/j.neuroimage.2015.12.012
+    .. [3] Schütt HH et al. (2023). eLife 12:e82566. doi:10.7554/eLife.82566
 
     Examples
     --------
@@ -49,37 +66,155 @@ def compute_distances(x: Any, *, metric: str = "correlation") -> Any:
     array([[ 0. , 12.5],
            [12.5,  0. ]])
     """
-    check_option("metric", metric, METRICS, "For Pearson distance use 'correlation'.")
+    check_option("metric", metric, PLAIN, "For Pearson distance use 'correlation'.")
     xp = array_namespace(x)
     if x.ndim < 2 or x.shape[-2] < 2 or x.shape[-1] < 1:
         raise ValueError(
             f"x has shape {tuple(x.shape)}. Give (..., conditions, units) with at least two "
             "conditions and one unit."
         )
-    x = _to_float64(xp, x)
-    if metric == "euclidean":
-        x = x - xp.mean(x, axis=-2, keepdims=True)  # the same for all: differences stay
-        product = x @ xp.matrix_transpose(x)
-        square = xp.linalg.diagonal(product)
-        distances = (square[..., :, None] + square[..., None, :] - 2 * product) / x.shape[-1]
+    x = to_float64(xp, x)
+    if metric in ("correlation", "cosine"):
+        distances = _compute_angles(xp, x, metric)
     else:
-        if metric == "correlation":
-            x = _centre(xp, x)
-        length = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
-        nan = xp.full_like(length, float("nan"))
-        x = x / xp.where(length > 0, length, nan)
-        distances = 1 - x @ xp.matrix_transpose(x)
+        distances = _compute_squares(xp, x, metric, precision, prior) / x.shape[-1]
     distances = (distances + xp.matrix_transpose(distances)) / 2
     distances = xp.where(distances < 0, xp.zeros_like(distances), distances)  # rounding
     same = xp.eye(x.shape[-2], dtype=xp.bool, device=device(x))
     return xp.where(same & ~xp.isnan(distances), xp.zeros_like(distances), distances)
 
 
-def _to_float64(xp: Any, x: Any) -> Any:
-    """Return `x` in float64, refusing devices that have none by name."""
+def expand_square(xp: Any, product: Any) -> Any:
+    """Return |a|^2 + |b|^2 - ab - ba from products (..., n_conditions, n_conditions).
+
+    Parameters
+    ----------
+    xp : namespace
+        Of the array.
+    product : array
+        Products of every pattern with every other; need not be symmetric.
+
+    Returns
+    -------
+    distances : array
+        Of the same shape.
+    """
+    square = xp.linalg.diagonal(product)
+    return square[..., :, None] + square[..., None, :] - product - xp.matrix_transpose(product)
+
+
+def to_float64(xp: Any, x: Any) -> Any:
+    """Return `x` in float64, refusing devices that have none by name.
+
+    Parameters
+    ----------
+    xp : namespace
+        Of the array.
+    x : array
+        Any dtype.
+
+    Returns
+    -------
+    x : array of float64
+        On the same device.
+
+    Raises
+    ------
+    ValueError
+        On the device "mps".
+    """
     if is_torch_namespace(xp) and device(x).type == "mps":
         raise ValueError("x is on the device 'mps', which has no float64. Move it: x.cpu().")
     return xp.astype(x, xp.float64)
+
+
+def apply_precision(xp: Any, x: Any, precision: Any) -> Any:
+    """Multiply patterns (..., n_conditions, n_units) by a precision, full or diagonal.
+
+    Parameters
+    ----------
+    xp : namespace
+        Of the arrays.
+    x : array
+        Patterns in float64.
+    precision : array or None
+        Shape (n_units, n_units) or (n_units,); None: the identity.
+
+    Returns
+    -------
+    product : array
+        Of the shape of `x`.
+
+    Raises
+    ------
+    ValueError
+        If sizes differ.
+    """
+    if precision is None:
+        return x
+    precision = to_float64(xp, xp.asarray(precision))
+    n = x.shape[-1]
+    if tuple(precision.shape) not in ((n,), (n, n)):
+        raise ValueError(
+            f"precision has shape {tuple(precision.shape)} for {n} units. Give ({n}, {n}), or "
+            f"({n},) for one inverse variance per unit."
+        )
+    return x * precision if precision.ndim == 1 else x @ precision
+
+
+def add_prior(xp: Any, x: Any, prior: tuple[float, float]) -> Any:
+    """Return rates drawn towards a prior, as the Poisson dissimilarities take them.
+
+    Parameters
+    ----------
+    xp : namespace
+        Of the array.
+    x : array
+        Rates or counts.
+    prior : (float, float)
+        Rate, and weight in observations.
+
+    Returns
+    -------
+    rates : array
+        Positive.
+
+    Raises
+    ------
+    ValueError
+        If a rate is negative, or the prior is not positive.
+    """
+    rate, weight = prior
+    if not (rate > 0 and weight > 0):
+        raise ValueError(f"prior={prior!r} must be a rate and a weight above 0, such as (1, 0.1).")
+    if bool(xp.any(x < 0)):
+        raise ValueError(
+            "x holds negative values, which no Poisson rate has. Use 'euclidean', or give counts."
+        )
+    return (x + rate * weight) / (1 + weight)
+
+
+def _compute_angles(xp: Any, x: Any, metric: str) -> Any:
+    if metric == "correlation":
+        x = _centre(xp, x)
+    length = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
+    nan = xp.full_like(length, float("nan"))
+    x = x / xp.where(length > 0, length, nan)
+    return 1 - x @ xp.matrix_transpose(x)
+
+
+def _compute_squares(xp: Any, x: Any, metric: str, precision: Any, prior: tuple) -> Any:
+    if metric == "mahalanobis" and precision is None:
+        raise ValueError(
+            "metric='mahalanobis' needs precision=, the inverse covariance of the noise: "
+            "compute_precision(residuals). Without one it is 'euclidean'."
+        )
+    if metric == "poisson":
+        rates = add_prior(xp, x, prior)
+        return expand_square(xp, rates @ xp.matrix_transpose(xp.log(rates)))
+    x = x - xp.mean(x, axis=-2, keepdims=True)  # the same for all: differences stay
+    other = apply_precision(xp, x, precision) if metric == "mahalanobis" else x
+    return expand_square(xp, other @ xp.matrix_transpose(x))
 
 
 def _centre(xp: Any, x: Any) -> Any:
