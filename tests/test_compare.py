@@ -13,7 +13,13 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from netphys._options import METHODS
-from netphys.core.compare import compare_pairs, compute_pairs
+from netphys.core.compare import (
+    compare_moments,
+    compare_pairs,
+    compute_pairs,
+    normalise_pairs,
+    whiten_pairs,
+)
 
 
 def test_compute_pairs_reads_above_the_diagonal_row_by_row():
@@ -99,6 +105,108 @@ def test_compare_pairs_refuses(a, b, options, message):
 def test_compute_pairs_refuses(rdm, message):
     with pytest.raises(ValueError, match=message):
         compute_pairs(rdm)
+
+
+# ---------------------------------------------------------------------- whitened, second moments
+def make_patterns(n, n_units, seed):
+    return np.random.default_rng(seed).normal(size=(n, n_units))
+
+
+def measure(x):
+    """Return the squared Euclidean distances of patterns (condition, unit) as pairs."""
+    i, j = np.triu_indices(len(x), 1)
+    return ((x[i] - x[j]) ** 2).sum(axis=1)[None]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(4, 9), st.integers(1, 12), st.integers(0, 2**31))
+def test_property_whitened_cosine_of_squared_distances_is_linear_cka(n, n_units, seed):
+    x, y = make_patterns(n, n_units, seed), make_patterns(n, 5, seed + 1)
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    cka = ((x.T @ y) ** 2).sum() / np.linalg.norm(x.T @ x) / np.linalg.norm(y.T @ y)
+    own = compare_pairs(measure(x), measure(y), method="whitened-cosine")
+    assert own[0, 0] == pytest.approx(cka, abs=1e-10)
+
+
+@pytest.mark.parametrize("noise", ["none", "variances", "covariance"])
+def test_whitening_is_the_inverse_of_the_covariance_of_pairs(noise):
+    rng = np.random.default_rng(0)
+    n, rows = 7, rng.gamma(2, size=(3, 21))
+    half = rng.normal(size=(n, n))
+    given_noise = {"none": None, "variances": rng.gamma(2, size=n), "covariance": half @ half.T}
+    noise = given_noise[noise]
+    sigma = np.eye(n) if noise is None else np.diag(noise) if noise.ndim == 1 else noise
+    i, j = np.triu_indices(n, 1)
+    contrast = np.eye(n)[i] - np.eye(n)[j]
+    v = (contrast @ sigma @ contrast.T) ** 2
+    own = whiten_pairs(rows, noise=noise)
+    np.testing.assert_allclose(own @ own.T, rows @ np.linalg.solve(v, rows.T), rtol=1e-8)
+    np.testing.assert_allclose(  # variances and their diagonal covariance are one and the same
+        compare_pairs(rows, rows, method="whitened-pearson", noise=np.diag(sigma)),
+        compare_pairs(rows, rows, method="whitened-pearson", noise=np.diag(np.diag(sigma))),
+        rtol=1e-10,
+    )
+    if noise is None or noise.ndim == 1:  # pairs may be missing
+        rows[:, [2, 9]] = np.nan
+        kept = np.isfinite(rows[0])
+        own = whiten_pairs(rows, noise=noise)
+        known = rows[:, kept]
+        expected = known @ np.linalg.solve(v[np.ix_(kept, kept)], known.T)
+        np.testing.assert_allclose(own @ own.T, expected, rtol=1e-8)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(3, 8), st.integers(1, 10), st.integers(0, 2**31))
+def test_property_bures_is_the_cosine_of_the_procrustes_angle(n, n_units, seed):
+    x, y = make_patterns(n, n_units, seed), make_patterns(n, 6, seed + 1)
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    aligned = np.linalg.svd(x.T @ y, compute_uv=False).sum()
+    own = compare_moments(measure(x), measure(y))[0, 0]
+    assert own == pytest.approx(aligned / np.linalg.norm(x) / np.linalg.norm(y), abs=1e-7)
+    assert compare_moments(measure(x), measure(3 * x + 1))[0, 0] == pytest.approx(1, abs=1e-7)
+
+
+def test_riemann_of_scaled_and_noisier_moments_is_zero_and_any_origin_will_do():
+    x = make_patterns(6, 20, 0)
+    d = measure(x)
+    same = compare_moments(2.5 * d, d, method="riemann")[0, 0]
+    assert same == pytest.approx(0, abs=1e-5)
+    noisier = d + 0.7 * 2  # independent noise adds its variance twice to every squared distance
+    assert compare_moments(d, noisier, method="riemann")[0, 0] == pytest.approx(0, abs=1e-5)
+    other = measure(make_patterns(6, 20, 1))
+    turned = [measure(np.roll(make_patterns(6, 20, s), 2, axis=0)) for s in (0, 1)]
+    apart = compare_moments(d, other, method="riemann")[0, 0]
+    assert apart < -0.1
+    assert compare_moments(*turned, method="riemann")[0, 0] == pytest.approx(apart, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: compare_moments([[1.0, 1, 9]], [[1.0, 1, 1]]), "RDM 0 of a is not embeddable"),
+        (lambda: compare_moments([[1.0, 1, 1]], [[1.0, 1]]), "a has 3 pairs, b has 2"),
+        (lambda: compare_moments([[1.0, np.nan, 1]], [[1.0, 1, 1]]), "holds NaN"),
+        (lambda: compare_moments([[1.0, 1, 1]], [[1.0, 1, 1]], method="nbs"), "method='nbs'"),
+        (lambda: compare_moments([[1.0, 1, 1]], [[1.0, 1, 1]], noise=np.ones(3)), "no part in"),
+        (
+            lambda: compare_moments([[1.0, 1, 1]], [[1.0, 4, 1]], method="riemann"),
+            "without an inverse: its 3 patterns span fewer than 2",
+        ),
+        (
+            lambda: compare_pairs([[1.0, 2, 3]], [[1.0, 2, 3]], noise=np.ones(3)),
+            "noise= has no part in method='spearman'",
+        ),
+        (lambda: whiten_pairs(np.ones((1, 4))), "4 pairs are those of no number of conditions"),
+        (
+            lambda: whiten_pairs(np.array([[1.0, np.nan, 1]]), noise=np.eye(3)),
+            "1 pairs are NaN, which a covariance",
+        ),
+        (lambda: normalise_pairs(np.ones((1, 3)), method="tau-a"), "method='tau-a' is unknown"),
+    ],
+)
+def test_compare_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 import xarray as xr
 
 from netphys.analysis.rsa import compute_rdm
+from netphys.brain.datasets import load_brain
+from netphys.core.compare import compare_moments, compare_pairs
+from netphys.core.compare.weighted import Pools, compare_samples, measure_ceiling, open_engine
 from netphys.core.distance import compute_precision, compute_residuals
 
 with warnings.catch_warnings():
@@ -16,6 +20,7 @@ with warnings.catch_warnings():
     import rsatoolbox
     import rsatoolbox.data.noise
     import rsatoolbox.rdm
+    from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 
 N_RUNS, N_CONDITIONS, N_UNITS = 4, 6, 12
 
@@ -116,3 +121,105 @@ def test_large_means_and_constant_patterns_do_no_harm():
     right = ((x[:, None].astype(float) - x[None]) ** 2).mean(axis=-1)
     np.testing.assert_allclose(compute_rdm(data, metric="euclidean").data, right, rtol=1e-9)
     assert np.abs(theirs - right).max() > 0.01
+
+
+# ---------------------------------------------------------------------- comparators and ceilings
+THEIR_METHODS = {
+    "cosine": "cosine",
+    "pearson": "corr",
+    "spearman": "spearman",
+    "rho-a": "rho-a",
+    "tau-a": "tau-a",
+    "tau-b": "tau-b",
+    "whitened-cosine": "cosine_cov",
+    "whitened-pearson": "corr_cov",
+}
+
+
+def make_rows(n: int, n_conditions: int = 10, seed: int = 0) -> np.ndarray:
+    n_pairs = n_conditions * (n_conditions - 1) // 2
+    rng = np.random.default_rng(seed)
+    return (rng.gamma(2, size=n_pairs) + rng.gamma(2, size=(n, n_pairs))).round(1)
+
+
+def call(function, *args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args, **options)
+
+
+@pytest.mark.parametrize("method", THEIR_METHODS)
+def test_reference_comparators(method):
+    a, b = make_rows(3), make_rows(4, seed=1)
+    theirs = call(rsatoolbox.rdm.compare, a, b, method=THEIR_METHODS[method])
+    np.testing.assert_allclose(compare_pairs(a, b, method=method), theirs, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", THEIR_METHODS)
+def test_reference_ceilings(method):
+    rows = make_rows(5)
+    rdms = rsatoolbox.rdm.RDMs(rows)
+    theirs = call(boot_noise_ceiling, rdms, method=THEIR_METHODS[method])
+    np.testing.assert_allclose(measure_ceiling(rows, method=method), theirs, atol=1e-10)
+
+
+def test_whitening_by_variances_is_that_of_their_diagonal_covariance():
+    """rsatoolbox gives two values for one noise; that of the covariance, to 1e-5, is right."""
+    a, b = make_rows(2), make_rows(2, seed=1)
+    noise = np.random.default_rng(0).gamma(2, size=10)
+    full = call(rsatoolbox.rdm.compare, a, b, method="cosine_cov", sigma_k=np.diag(noise))
+    single = call(rsatoolbox.rdm.compare, a, b, method="cosine_cov", sigma_k=noise)
+    for given in (noise, np.diag(noise)):
+        own = compare_pairs(a, b, method="whitened-cosine", noise=given)
+        np.testing.assert_allclose(own, full, atol=1e-4)
+    assert np.abs(own - single).max() > 0.003
+
+
+def make_squares(n: int, seed: int) -> np.ndarray:
+    x = np.random.default_rng(seed).normal(size=(n, 7, 12))
+    i, j = np.triu_indices(7, 1)
+    return ((x[:, i] - x[:, j]) ** 2).sum(axis=-1)
+
+
+def test_reference_second_moments():
+    a, b = make_squares(2, 0), make_squares(2, 1)
+    theirs = call(rsatoolbox.rdm.compare, a, b, method="bures")
+    np.testing.assert_allclose(compare_moments(a, b), theirs, atol=1e-10)
+    theirs = call(rsatoolbox.rdm.compare, a, b, method="neg_riem_dist")
+    own = compare_moments(a, b, method="riemann")
+    np.testing.assert_allclose(own, theirs, atol=1e-5)  # of their search; ours is the nearer
+    assert (own >= theirs - 1e-9).all()
+
+
+@pytest.mark.parametrize("method", [m for m in THEIR_METHODS if m != "tau-b"])
+def test_reference_bootstrap_of_stimuli(method):
+    """A sample with its copies as conditions of their own, as rsatoolbox draws it."""
+    data, models = make_rows(4), make_rows(3, seed=1)
+    weights = np.random.default_rng(0).multinomial(10, np.full(10, 0.1), size=3)
+    engine = open_engine(models, data, method=method)
+    pools = Pools.make_ceiling(np.ones((3, 1, 4)))
+    scores, pooled = compare_samples(engine, weights, pools=pools)
+    bounds = pools.find_bounds(pooled)[:, 0]
+    for w, own, bound in zip(weights, scores, bounds, strict=True):
+        drawn = np.repeat(np.arange(10), w)
+        a, b = (rsatoolbox.rdm.RDMs(x).subsample_pattern("index", drawn) for x in (models, data))
+        theirs = call(rsatoolbox.rdm.compare, a, b, method=THEIR_METHODS[method])
+        np.testing.assert_allclose(own, theirs, atol=1e-10)
+        ceiling = call(boot_noise_ceiling, b, method=THEIR_METHODS[method])
+        np.testing.assert_allclose(bound, ceiling, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("NETPHYS_DATA" not in os.environ, reason="NETPHYS_DATA is not set")
+@pytest.mark.parametrize("method", THEIR_METHODS)
+def test_reference_human_it(method):
+    """92 objects: scores of the 8 stored models, and the noise ceiling of the four people."""
+    brain = load_brain("kriegeskorte2008")
+    i, j = np.triu_indices(92, 1)
+    people = brain["rdm"].transpose("participant", ...).to_numpy()[:, i, j]
+    models = brain["model_rdm"].transpose("model", ...).to_numpy()[:, i, j]
+    assert len(models) == 8
+    theirs = call(rsatoolbox.rdm.compare, models, people, method=THEIR_METHODS[method])
+    np.testing.assert_allclose(compare_pairs(models, people, method=method), theirs, atol=1e-10)
+    ceiling = call(boot_noise_ceiling, rsatoolbox.rdm.RDMs(people), method=THEIR_METHODS[method])
+    np.testing.assert_allclose(measure_ceiling(people, method=method), ceiling, atol=1e-10)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.ndimage import gaussian_filter1d
 
 from netphys.core.resample import (
     adjust_p,
     combine_variances,
     compute_p,
+    compute_shift_p,
     make_interval,
     make_permutations,
     make_shifts,
@@ -110,3 +112,18 @@ def test_combined_interval_covers_when_both_factors_vary():
 def test_resample_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_shifts_count_as_many_draws_as_they_are_worth():
+    """Independent shifts: Student's t; slow ones are worth few, and one that never changes none."""
+    rng = np.random.default_rng(0)
+    null = rng.normal(size=(400, 500))
+    p = compute_shift_p(rng.normal(size=500), null)
+    assert 0.03 < (p <= 0.05).mean() < 0.07
+    slow = gaussian_filter1d(rng.normal(size=(100, 3000)), 6, axis=0)
+    p = compute_shift_p(gaussian_filter1d(rng.normal(size=(100, 3000)), 6, axis=0)[50], slow)
+    assert 0.03 < (p <= 0.05).mean() < 0.08
+    counted = compute_p(gaussian_filter1d(rng.normal(size=(100, 3000)), 6, axis=0)[50], slow)
+    assert (counted <= 0.05).mean() > 0.08
+    assert np.isnan(compute_shift_p(np.ones(1), np.ones((50, 1)))).all()
+    assert compute_shift_p(np.array(9.0), null[:, 0]) < 1e-6

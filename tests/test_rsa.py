@@ -17,11 +17,9 @@ from conftest import make_model, make_stimuli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
-from scipy.stats import rankdata
 
 import netphys
-from netphys._options import METHODS, NOISES
-from netphys.analysis._pairs import Reweighted, compute_null, make_orders, normalise, weigh_pairs
+from netphys._options import NOISES
 from netphys.analysis.rsa import (
     RDM,
     Comparison,
@@ -488,21 +486,17 @@ def test_noise_is_significant_as_often_as_p_says():
 
 
 def test_ordered_conditions_need_shifts():
-    """Unrelated smooth series of 100 samples: permutation calls all significant, shifts few.
-
-    Measured over 300 pairs: circular shifts 5 %, 6 % and 10 % for a smoothing of 1, 2 and 4
-    samples; permutation 99 to 100 %.
-    """
+    """Unrelated smooth series of 100 samples: permutation calls all significant, shifts 5 %."""
     rng = np.random.default_rng(1)
     labels = [f"c{i}" for i in range(100)]
     hits = {"iid": [], "ordered": []}
-    for _ in range(60):
+    for _ in range(150):
         noise = gaussian_filter1d(rng.normal(size=(2, 120, 20)), 2, axis=1)[:, 10:110]
         a, b = (compute_rdm(make_patterns(w, labels)) for w in noise)
         for order, found in hits.items():
             result = compare_rdms(a, b, order=order, n_permutations=99, rng=0)
             found.append(float(result.stats["p"]) <= 0.05)
-    assert np.mean(hits["iid"]) > 0.9 and np.mean(hits["ordered"]) <= 0.15
+    assert np.mean(hits["iid"]) > 0.9 and np.mean(hits["ordered"]) <= 0.08
     related = compute_rdm(make_patterns(noise[0] @ rng.normal(size=(20, 20)), labels))
     assert float(compare_rdms(a, related, order="ordered").stats["p"]) < 0.02
     few = compare_rdms(*(r.select(condition=labels[:20]) for r in (a, b)), order="ordered")
@@ -523,43 +517,6 @@ def test_comparison_draws_itself_and_is_saved(ax, tmp_path):
     cube = to_rdm(np.stack([make_pairs()] * 2), conditions=rdm.conditions, dims=["region", "layer"])
     with pytest.raises(ValueError, match="Draw at most two"):
         compare_rdms(cube, rdm, n_permutations=0).plot()
-
-
-# ---------------------------------------------------------------- engine
-@pytest.mark.parametrize("method", METHODS)
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10**6), ties=st.booleans())
-def test_property_reweighted_equals_the_expanded_sample(method, seed, ties):
-    rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(3, 66)).round(0 if ties else 8)
-    weights = weigh_pairs(rng.multinomial(12, np.full(12, 1 / 12)))
-    drawn = np.repeat(np.arange(66), weights.astype(int))
-    own = Reweighted(rows, method).normalise(weights)
-    expanded = compare_pairs(rows[:, drawn], rows[:, drawn], method=method)
-    np.testing.assert_allclose(own @ own.T, expanded, atol=1e-10)
-
-
-def test_reweighted_ranks_are_those_of_the_expanded_sample():
-    values = np.array([[3.0, 1, 3, 2, 5, 3]])
-    weights = np.array([2.0, 1, 0, 3, 1, 1])
-    drawn = np.repeat(np.arange(6), weights.astype(int))
-    expected = rankdata(values[0, drawn])
-    kept = np.flatnonzero(weights)
-    own = Reweighted(values, "spearman")._rank(weights, kept)[0]
-    assert own.tolist() == [expected[np.flatnonzero(drawn == k)[0]] for k in kept]
-
-
-def test_compute_null_permutes_conditions():
-    rng = np.random.default_rng(0)
-    i, j = np.triu_indices(7, 1)
-    square = rng.random((2, 7, 7))
-    square += square.transpose(0, 2, 1)
-    rows = normalise(square[:, i, j], "pearson")
-    orders = make_orders(7, "iid", 3, rng=rng)
-    null = compute_null(rows[:1], rows[1:], orders)
-    for draw, order in zip(null, orders, strict=True):
-        moved = square[1][np.ix_(order, order)][i, j]
-        assert draw[0, 0] == pytest.approx(np.corrcoef(square[0][i, j], moved)[0, 1])
 
 
 @pytest.mark.slow

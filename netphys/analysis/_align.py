@@ -8,8 +8,11 @@ import numpy as np
 import xarray as xr
 
 from netphys._check import check_option, check_type
-from netphys.analysis._pairs import compute_null, make_orders, remove_lags
+from netphys._options import METHODS, MOMENTS, TAUS, WHITENED
 from netphys.analysis.rdm import PAIR, RDM
+from netphys.core.compare import compare_moments, compare_pairs, normalise_pairs
+from netphys.core.compare.permuted import compare_relabelled, relabel_products
+from netphys.core.resample import compute_p, compute_shift_p, make_permutations, make_shifts
 
 ORDERS = ("iid", "ordered")
 MIN_CONDITIONS = 4
@@ -18,7 +21,14 @@ NAMES = {
     "spearman": "Spearman's rho",
     "rho-a": "rho-a",
     "cosine": "cosine",
+    "tau-a": "Kendall's tau-a",
+    "tau-b": "Kendall's tau-b",
+    "whitened-pearson": "whitened Pearson's r",
+    "whitened-cosine": "whitened cosine",
+    "bures": "Bures similarity",
+    "riemann": "minus the Riemannian distance",
 }
+ALL_METHODS = (*METHODS, *MOMENTS)
 
 
 def align_rdms(rdms: Mapping[str, RDM]) -> tuple[dict[str, xr.DataArray], list[str]]:
@@ -70,31 +80,135 @@ def stack_pairs(data: xr.DataArray) -> tuple[np.ndarray, tuple[str, ...], dict]:
     return rows, dims, coords
 
 
-def prepare_test(rows: np.ndarray, n: int, order: str) -> np.ndarray:
-    """Return normalised rows as the test takes them: of ordered conditions without their lags."""
-    return remove_lags(rows, n) if order == "ordered" else rows
+class Chance:
+    """What similarities are under relabelled conditions: the statistic, its draws, and p-values.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (n_a, n_pairs) and (n_b, n_pairs)
+        Dissimilarities. NaN rows have NaN results.
+    n : int
+        Number of conditions.
+    method : str
+        How RDMs are compared.
+    order : str
+        "iid" or "ordered".
+    groups : ndarray of int, shape (n_b,), optional
+        The statistic is the mean over the rows of `b` of a group; each its own if left out.
+    noise : ndarray, optional
+        For whitened methods.
+    """
+
+    def __init__(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        n: int,
+        *,
+        method: str,
+        order: str,
+        groups: np.ndarray | None = None,
+        noise: np.ndarray | None = None,
+    ):
+        self.n, self.method, self.order, self.noise = n, method, order, noise
+        self.groups = np.arange(len(b)) if groups is None else groups
+        self.linear = order == "ordered" or method not in (*TAUS, *MOMENTS, *WHITENED)
+        if self.linear:
+            base = method if method not in (*TAUS, *MOMENTS, *WHITENED) else "pearson"
+            base = "spearman" if method in TAUS else base
+            rows = [normalise_pairs(x, method=base) for x in (a, b)]
+            if order == "ordered":
+                rows = [remove_lags(r, n) for r in rows]
+            a, b = rows[0], self._average(rows[1].T).T
+            self.statistic = a @ b.T
+        else:
+            self.statistic = self._average(compare_any(a, b, method=method, noise=noise))
+        self.a, self.b = a, b
+        self.null: np.ndarray | None = None
+
+    def draw(self, n_draws: int, *, rng: np.random.Generator) -> str:
+        """Draw the null; return what it is, or why there is none."""
+        if n_draws == 0:
+            return "left out (n_permutations=0)"
+        try:
+            orders = make_orders(self.n, self.order, n_draws, rng=rng)
+        except ValueError:
+            return f"{self.n} ordered conditions are too few for a test by circular shifts"
+        if self.linear:
+            self.null = relabel_products(self.a, self.b, orders)
+        else:
+            each = compare_relabelled(self.a, self.b, orders, method=self.method, noise=self.noise)
+            self.null = self._average(each)
+        return describe_draws(self.order)
+
+    def compute_p(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return one-sided p-values (a, group), and those corrected over `a` by the maximum."""
+        return compute_chance_p(self.statistic, self.null, self.order)
+
+    def _average(self, each: np.ndarray) -> np.ndarray:
+        """Average (..., b) over groups."""
+        if len(np.unique(self.groups)) == each.shape[-1]:
+            return each
+        marks = self.groups == np.unique(self.groups)[:, None]
+        return np.stack([each[..., m].mean(axis=-1) for m in marks], axis=-1)
 
 
-def draw_null_rows(
-    a: np.ndarray,
-    b: np.ndarray,
-    n: int,
-    order: str,
-    n_draws: int,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray | None, str]:
-    """Draw similarities of rows under relabelled conditions, or say why there are none."""
-    if n_draws == 0:
-        return None, "left out (n_permutations=0)"
-    try:
-        orders = make_orders(n, order, n_draws, rng=rng)
-    except ValueError:
-        return None, f"{n} ordered conditions are too few for a test by circular shifts"
-    if len(b) <= len(a):
-        null = compute_null(a, b, orders)
-    else:  # relabel the smaller set
-        null = compute_null(b, a, orders).transpose(0, 2, 1)
-    return null, describe_draws(order)
+def compute_chance_p(
+    statistic: np.ndarray, null: np.ndarray, order: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return p-values of a statistic (candidate, ...), alone and by the maximum of candidates."""
+    if order == "iid":
+        highest = np.fmax.reduce(null, axis=1)[:, None]
+        return compute_p(statistic, null), compute_p(statistic, highest)
+    p = compute_shift_p(statistic, null)
+    mean, sd = null.mean(axis=0), null.std(axis=0)
+    known = sd > 0
+    z, drawn = (
+        np.where(known, (x - mean) / np.where(known, sd, 1), np.nan) for x in (statistic, null)
+    )
+    highest = np.broadcast_to(np.fmax.reduce(drawn, axis=1)[:, None], drawn.shape)
+    return p, np.fmax(p, compute_shift_p(z, highest))
+
+
+def compare_any(
+    a: np.ndarray, b: np.ndarray, *, method: str, noise: np.ndarray | None = None
+) -> np.ndarray:
+    """Compare rows of pairs by any method; rows of NaN are NaN."""
+    usable = [np.isfinite(x).all(axis=1) for x in (a, b)]
+    out = np.full((len(a), len(b)), np.nan)
+    if all(u.any() for u in usable):
+        function = compare_moments if method in MOMENTS else compare_pairs
+        options = {} if noise is None else {"noise": noise}
+        found = function(a[usable[0]], b[usable[1]], method=method, **options)
+        out[np.ix_(*usable)] = found
+    return out
+
+
+def make_orders(n: int, order: str, n_draws: int, *, rng: np.random.Generator) -> np.ndarray:
+    """Return relabellings of `n` conditions: permutations ("iid"), or circular shifts ("ordered").
+
+    Shifts stay a tenth of the conditions away from no shift, so that neighbours do not count as
+    chance; all that are left are used.
+    """
+    if order == "iid":
+        return make_permutations(n, n_draws, rng=rng)
+    shifts = make_shifts(n, min_shift=max(1, n // 10))
+    return (np.arange(n) + shifts[:, None]) % n
+
+
+def remove_lags(rows: np.ndarray, n: int) -> np.ndarray:
+    """Return normalised rows without the mean of each lag, normalised again.
+
+    Conditions in time are the more alike the closer they stand, in any slow series: what two RDMs
+    share through that alone is no match.
+    """
+    i, j = np.triu_indices(n, 1)
+    count = np.bincount(j - i, minlength=n)
+    count[0] = 1  # no condition stands at lag 0 from another
+    means = np.stack([np.bincount(j - i, weights=row, minlength=n) / count for row in rows])
+    rows = rows - means[:, j - i]
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(length > 1e-12, length, np.nan)
 
 
 def open_rng(rng: int | np.random.Generator | None) -> tuple[np.random.Generator, int | str]:

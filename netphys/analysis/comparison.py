@@ -7,24 +7,25 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import xarray as xr
-from scipy.stats import rankdata
 
 from netphys._check import check_option, check_type
-from netphys._options import METHODS
+from netphys._options import MOMENTS, WHITENED
 from netphys.analysis._align import (
+    ALL_METHODS,
     NAMES,
+    Chance,
     align_rdms,
     check_draws,
+    compare_any,
     describe_draws,
-    draw_null_rows,
     find_order,
     open_rng,
-    prepare_test,
     stack_pairs,
 )
-from netphys.analysis._pairs import RANKED, normalise
 from netphys.analysis.rdm import PAIR, RDM
-from netphys.core.resample import compute_p
+from netphys.core.compare import compare_moments
+from netphys.core.compare.pairs import HINT
+from netphys.core.compare.weighted import measure_ceiling
 from netphys.data.result import Result
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def compute_rsa_ceiling(rdm: RDM, *, method: str = "spearman") -> xr.DataArray:
     rdm : RDM
         With a dim `participant`; other dims are kept.
     method : str
-        "pearson", "spearman", "rho-a" or "cosine".
+        As in `compare_rdms`.
 
     Returns
     -------
@@ -164,16 +165,17 @@ def compute_rsa_ceiling(rdm: RDM, *, method: str = "spearman") -> xr.DataArray:
 
     Notes
     -----
-    Pool: mean of the RDMs after ranking ("spearman", "rho-a"), z-scoring ("pearson"), or division
-    by their root mean square ("cosine"). Dissimilarities that are unknown in any participant are
-    left out.
+    Pool: mean of the RDMs after ranking (rank methods), z-scoring ("pearson"), division by their
+    root mean square ("cosine") or by their mean ("bures"), or as they are ("riemann").
+    Dissimilarities that are unknown in any participant are left out, but for whitened methods,
+    which have no ceiling then.
 
     References
     ----------
     .. [1] Nili H et al. (2014). PLoS Comput Biol 10:e1003553. doi:10.1371/journal.pcbi.1003553
     """
     check_type("rdm", rdm, RDM, "an RDM with a dim 'participant'")
-    check_option("method", method, METHODS)
+    check_option("method", method, ALL_METHODS, HINT)
     n = rdm.data.sizes.get("participant", 0)
     if n < 2:
         raise ValueError(
@@ -202,6 +204,7 @@ def compare_rdms(
     b: RDM,
     *,
     method: str = "spearman",
+    noise: np.ndarray | None = None,
     order: str | None = None,
     n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
@@ -213,7 +216,11 @@ def compare_rdms(
     a, b : RDM
         Over the same conditions, in any order; their other dims must have different names.
     method : str
-        "pearson", "spearman", "cosine", or "rho-a", which does not favour models that predict ties.
+        "pearson", "spearman", "cosine"; "rho-a" or "tau-a", which do not favour models that predict
+        ties; "tau-b"; "whitened-pearson" or "whitened-cosine"; "bures" or "riemann", for squared
+        distances between patterns.
+    noise : ndarray, shape (condition,) or (condition, condition), optional
+        For whitened methods and "riemann": noise of the patterns, in the order of `a`.
     order : str
         How conditions were sampled: "iid" (labels are permuted for the null) or "ordered" (in time,
         as `a` lists them: labels are shifted circularly, since permuting them makes any two slow
@@ -237,9 +244,10 @@ def compare_rdms(
     Notes
     -----
     The test of ordered conditions concerns what two RDMs share beyond distance in time: the mean
-    of each lag is taken out of both first. It holds for series without a trend from beginning to
-    end (unrelated smooth series of 100 samples: 5 % false positives at a smoothing of 1 sample SD,
-    6 % at 2, 10 % at 4); filter out slower changes before.
+    of each lag is taken out of both first, and shifts count as many draws as they are worth
+    (unrelated smooth series of 60 to 200 samples, smoothed by 1 to 8: 5 % false positives). It
+    takes Spearman's statistic for rank methods, Pearson's for whitened ones and second moments.
+    Filter out trends from beginning to end before.
 
     References
     ----------
@@ -256,7 +264,7 @@ def compare_rdms(
     """
     check_type("a", a, RDM, "an RDM")
     check_type("b", b, RDM, "an RDM")
-    check_option("method", method, METHODS)
+    check_option("method", method, ALL_METHODS, HINT)
     order = find_order(order, a, b)
     check_draws("n_permutations", n_permutations)
     if shared := set(a.extra_dims) & set(b.extra_dims):
@@ -266,10 +274,9 @@ def compare_rdms(
         )
     aligned, left_out = align_rdms({"a": a, "b": b})
     rows, dims, coords = zip(*(stack_pairs(d) for d in aligned.values()), strict=True)
-    rows = [normalise(r, method) for r in rows]
     shape = [d.sizes[k] for d, names in zip(aligned.values(), dims, strict=True) for k in names]
     dims, coords = dims[0] + dims[1], {**coords[0], **coords[1]}
-    observed = np.clip(rows[0] @ rows[1].T, -1, 1)
+    observed = compare_any(*rows, method=method, noise=noise)
     n = aligned["a"].sizes["condition"]
     generator, seed = open_rng(rng)
     params = {
@@ -280,16 +287,16 @@ def compare_rdms(
         "left_out": left_out,
         "rng": seed,
     }
-    tested = [prepare_test(r, n, order) for r in rows]
-    null, why = draw_null_rows(*tested, n, order, n_permutations, generator)
+    chance = Chance(*rows, n, method=method, order=order, noise=noise)
+    why = chance.draw(n_permutations, rng=generator)
+    null = chance.null
     params |= {"null": why, "n_draws": 0 if null is None else len(null)}
     stats = {}
     if null is not None:
-        statistic = tested[0] @ tested[1].T
-        stats["statistic"] = (dims, statistic.reshape(shape))
-        stats["p"] = (dims, compute_p(statistic, null).reshape(shape))
-        highest = np.fmax.reduce(null, axis=1)[:, None, :]
-        stats["p_max"] = (dims, compute_p(statistic, highest).reshape(shape))
+        p, highest = chance.compute_p()
+        stats["statistic"] = (dims, chance.statistic.reshape(shape))
+        stats["p"] = (dims, p.reshape(shape))
+        stats["p_max"] = (dims, highest.reshape(shape))
         null = xr.DataArray(null.reshape(-1, *shape), coords, ("draw", *dims), name="null")
     attrs = {"units": NAMES[method], "method": method}
     data = xr.DataArray(observed.reshape(shape), coords, dims, name="similarity", attrs=attrs)
@@ -299,18 +306,14 @@ def compare_rdms(
 
 def _compute_ceiling(pairs: np.ndarray, method: str) -> tuple[float, float]:
     """Return the lower and upper bound for (participant, pair)."""
-    pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
-    if pairs.shape[1] < 3:
+    pairs = pairs if method in WHITENED else pairs[:, np.isfinite(pairs).all(axis=0)]
+    if pairs.shape[1] < 3 or not np.isfinite(pairs).all():
         return np.nan, np.nan
-    own = normalise(pairs, method)
-    if method in RANKED:
-        scaled = rankdata(pairs, axis=1)
-    elif method == "cosine":
-        scaled = pairs / np.sqrt((pairs**2).mean(axis=1, keepdims=True))
-    else:
-        scaled = own  # z-scores, but for a factor that all share
-    n = len(pairs)
-    others = (scaled.sum(axis=0) - scaled) / (n - 1)
-    lower = (normalise(others, method) * own).sum(axis=1).mean()
-    upper = (normalise(scaled.mean(axis=0)[None], method) * own).sum(axis=1).mean()
-    return float(lower), float(upper)
+    if method in MOMENTS:
+        scale = pairs.mean(axis=1, keepdims=True) if method == "bures" else 1.0
+        scaled, n = pairs / scale, len(pairs)
+        others = (scaled.sum(axis=0) - scaled) / (n - 1)
+        lower = np.diagonal(compare_moments(others, pairs, method=method)).mean()
+        upper = compare_moments(scaled.mean(axis=0)[None], pairs, method=method).mean()
+        return float(lower), float(upper)
+    return measure_ceiling(pairs, method=method)

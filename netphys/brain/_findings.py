@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from netphys.analysis._pairs import Reweighted, weigh_pairs
 from netphys.brain._candidates import Rows
+from netphys.core.compare.weighted import compare_samples, open_engine
 from netphys.core.resample import (
     adjust_p,
     combine_variances,
-    compute_p,
     make_interval,
     make_weights,
 )
@@ -31,14 +30,6 @@ class Findings:
                 "Check the recorded activations."
             )
         self.best = np.argmax(np.where(np.isfinite(mean), mean, -np.inf), axis=0)
-
-    def test(self, statistic: np.ndarray, null: np.ndarray | None) -> None:
-        """Add p, and p_max corrected over candidates by the best of each draw."""
-        if null is None:
-            return
-        self.by_layer["p"] = compute_p(statistic, null)
-        highest = np.fmax.reduce(null, axis=1)[:, None, :]
-        self.by_layer["p_max"] = compute_p(statistic, highest)
 
     def measure_seeds(self, rows: Rows, each: np.ndarray) -> None:
         """Add the SD over seeds of the score; `each` has axes (row, region)."""
@@ -108,18 +99,16 @@ def draw_scores(
     if people:
         drawn = make_weights(len(target), n_draws, rng=rng)
         draws.people = drawn / len(target)
-    rows = np.concatenate([p.values for p in parts])
+    rows = np.nan_to_num(np.concatenate([p.values for p in parts]))  # a dead layer is constant
     ends = np.cumsum([len(p.values) for p in parts])[:-1]
-    models, brain = Reweighted(rows, method), Reweighted(target.reshape(-1, rows.shape[1]), method)
-    for k, w in enumerate(weights):
-        pairs = weigh_pairs(w)
-        each = models.normalise(pairs) @ brain.normalise(pairs).T
-        each = each.reshape(-1, *target.shape[:2])
-        for part, values, i in zip(parts, np.split(each, ends), range(len(parts)), strict=True):
-            score = part.average(values)
-            draws.stimuli[i, k] = score.mean(axis=1)
+    for region in range(target.shape[1]):
+        engine = open_engine(rows, target[:, region], method=method)
+        each = compare_samples(engine, weights).scores
+        for i, values in enumerate(np.split(each.swapaxes(0, 1), ends)):
+            score = parts[i].average(values)  # (layer, draw, participant)
+            draws.stimuli[i, ..., region] = score.mean(axis=2).T
             if people:
-                draws.both[i, k] = np.einsum("lpr,p->lr", score, draws.people[k])
+                draws.both[i, ..., region] = np.einsum("ldp,dp->dl", score, draws.people)
     return draws
 
 

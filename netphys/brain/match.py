@@ -16,16 +16,16 @@ from netphys._check import check_option, check_type
 from netphys._options import FACTORS, METHODS
 from netphys.analysis._align import (
     NAMES,
+    Chance,
     align_rdms,
     check_draws,
-    draw_null_rows,
+    compare_any,
+    compute_chance_p,
     find_order,
     open_rng,
-    prepare_test,
 )
-from netphys.analysis._pairs import normalise
 from netphys.analysis.rsa import RDM, compute_rsa_ceiling, to_rdm
-from netphys.brain._candidates import name_models, name_twins, stack_models, stack_twins
+from netphys.brain._candidates import Rows, name_models, name_twins, stack_models, stack_twins
 from netphys.brain._findings import Findings, draw_scores
 from netphys.brain.match_result import RSAMatch
 from netphys.core.resample import MIN_PARTICIPANTS, MIN_STIMULI
@@ -56,7 +56,8 @@ def match_rdms(
         The same models with random weights, with the same layers; a single one where there is one
         model.
     method : str
-        "spearman", "pearson", "cosine", or "rho-a", which does not favour models that predict ties.
+        "spearman", "pearson", "cosine", "rho-a" or "tau-a" (which do not favour models that predict
+        ties), "tau-b", "whitened-pearson" or "whitened-cosine".
     order : str, optional
         How the stimuli were sampled: "iid", or "ordered" in time. Left out: what the brain data
         say, else "iid".
@@ -114,19 +115,13 @@ def match_rdms(
     refused = _check_sampling(generalize, order, n, shape[0], n_bootstraps)
     generator, seed = open_rng(rng)
 
-    own = normalise(rows.values, method)
-    people = normalise(target.reshape(-1, target.shape[-1]), method).reshape(target.shape)
-    each = _multiply(own, people)  # (row, participant, region)
+    each = _compare(rows.values, target, method)
     score = rows.average(each)
     found = Findings(score.mean(axis=1))
-    tested = rows.average(prepare_test(own, n, order))
-    group = prepare_test(people.reshape(-1, target.shape[-1]), n, order)
-    group = group.reshape(people.shape).mean(axis=0)
-    null, why = draw_null_rows(tested, group, n, order, n_permutations, generator)
-    found.test(tested @ group.T, null)
+    null, why = _test(found, rows, target, n, method, order, n_permutations, generator)
     found.measure_seeds(rows, each.mean(axis=1))
     if twin_rows is not None:
-        twin_each = _multiply(normalise(twin_rows.values, method), people)
+        twin_each = _compare(twin_rows.values, target, method)
         found.add_twin(twin_rows.average(twin_each).mean(axis=1))
     if refused is None:
         parts = [rows, *([twin_rows] if twin_rows is not None else [])]
@@ -223,10 +218,35 @@ def _stack_brain(brain: xr.DataArray) -> np.ndarray:
     return pairs
 
 
-def _multiply(rows: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Return similarities (row, participant, region) of normalised rows."""
-    flat = rows @ people.reshape(-1, people.shape[-1]).T
-    return np.clip(flat, -1, 1).reshape(-1, *people.shape[:2])
+def _compare(rows: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:
+    """Return similarities (row, participant, region) with (participant, region, pair)."""
+    flat = compare_any(rows, target.reshape(-1, target.shape[-1]), method=method)
+    return flat.reshape(-1, *target.shape[:2])
+
+
+def _test(
+    found: Findings,
+    rows: Rows,
+    target: np.ndarray,
+    n: int,
+    method: str,
+    order: str,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray | None, str]:
+    """Add p-values of the mean over participants; return the draws, or why there are none."""
+    n_people, n_regions = target.shape[:2]
+    groups = np.tile(np.arange(n_regions), n_people)
+    people = target.reshape(-1, target.shape[-1])
+    chance = Chance(rows.values, people, n, method=method, order=order, groups=groups)
+    why = chance.draw(n_draws, rng=rng)
+    if chance.null is None:
+        return None, why
+    null = rows.average(chance.null.swapaxes(0, 1)).swapaxes(0, 1)
+    found.by_layer["p"], found.by_layer["p_max"] = compute_chance_p(
+        rows.average(chance.statistic), null, order
+    )
+    return null, why
 
 
 def _measure_ceiling(brain: xr.DataArray, method: str) -> tuple[xr.DataArray | None, str]:
