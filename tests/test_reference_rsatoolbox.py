@@ -12,7 +12,8 @@ import xarray as xr
 from netphys.analysis.rsa import compute_rdm
 from netphys.brain.datasets import load_brain
 from netphys.core.compare import compare_moments, compare_pairs
-from netphys.core.compare.weighted import Pools, compare_samples, measure_ceiling, open_engine
+from netphys.core.compare.pools import Pools
+from netphys.core.compare.weighted import compare_samples, measure_ceiling, open_engine
 from netphys.core.distance import compute_precision, compute_residuals
 
 with warnings.catch_warnings():

@@ -11,9 +11,9 @@ from scipy.stats import kendalltau, rankdata
 from netphys._options import METHODS, RANKED, TAUS, WHITENED
 from netphys.core.compare import compare_pairs
 from netphys.core.compare.permuted import compare_relabelled
+from netphys.core.compare.pools import Pools
 from netphys.core.compare.ranks import RankTable, count_concordance
 from netphys.core.compare.weighted import (
-    Pools,
     compare_samples,
     measure_ceiling,
     open_engine,

@@ -126,20 +126,13 @@ class Chance:
         self.a, self.b = a, b
         self.null: np.ndarray | None = None
 
-    def draw(self, n_draws: int, *, rng: np.random.Generator) -> str:
-        """Draw the null; return what it is, or why there is none."""
-        if n_draws == 0:
-            return "left out (n_permutations=0)"
-        try:
-            orders = make_orders(self.n, self.order, n_draws, rng=rng)
-        except ValueError:
-            return f"{self.n} ordered conditions are too few for a test by circular shifts"
+    def draw(self, orders: np.ndarray) -> None:
+        """Draw the null: the similarities under relabelled conditions."""
         if self.linear:
             self.null = relabel_products(self.a, self.b, orders)
         else:
             each = compare_relabelled(self.a, self.b, orders, method=self.method, noise=self.noise)
             self.null = self._average(each)
-        return describe_draws(self.order)
 
     def compute_p(self) -> tuple[np.ndarray, np.ndarray]:
         """Return one-sided p-values (a, group), and those corrected over `a` by the maximum."""
@@ -194,6 +187,18 @@ def make_orders(n: int, order: str, n_draws: int, *, rng: np.random.Generator) -
         return make_permutations(n, n_draws, rng=rng)
     shifts = make_shifts(n, min_shift=max(1, n // 10))
     return (np.arange(n) + shifts[:, None]) % n
+
+
+def try_orders(
+    n: int, order: str, n_draws: int, *, rng: np.random.Generator
+) -> tuple[np.ndarray | None, str]:
+    """Return relabellings and what they are, or None and why there are none."""
+    if n_draws == 0:
+        return None, "left out (n_permutations=0)"
+    try:
+        return make_orders(n, order, n_draws, rng=rng), describe_draws(order)
+    except ValueError:
+        return None, f"{n} ordered conditions are too few for a test by circular shifts"
 
 
 def remove_lags(rows: np.ndarray, n: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from netphys.analysis._align import (
     find_order,
     open_rng,
     stack_pairs,
+    try_orders,
 )
 from netphys.analysis.rdm import PAIR, RDM
 from netphys.core.compare import compare_moments
@@ -288,7 +289,9 @@ def compare_rdms(
         "rng": seed,
     }
     chance = Chance(*rows, n, method=method, order=order, noise=noise)
-    why = chance.draw(n_permutations, rng=generator)
+    orders, why = try_orders(n, order, n_permutations, rng=generator)
+    if orders is not None:
+        chance.draw(orders)
     null = chance.null
     params |= {"null": why, "n_draws": 0 if null is None else len(null)}
     stats = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from netphys.brain._candidates import Rows
+from netphys.analysis._candidates import Rows
 from netphys.core.compare.weighted import compare_samples, open_engine
 from netphys.core.resample import (
     adjust_p,

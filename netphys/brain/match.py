@@ -23,9 +23,10 @@ from netphys.analysis._align import (
     compute_chance_p,
     find_order,
     open_rng,
+    try_orders,
 )
+from netphys.analysis._candidates import Rows, name_models, name_twins, stack_models, stack_twins
 from netphys.analysis.rsa import RDM, compute_rsa_ceiling, to_rdm
-from netphys.brain._candidates import Rows, name_models, name_twins, stack_models, stack_twins
 from netphys.brain._findings import Findings, draw_scores
 from netphys.brain.match_result import RSAMatch
 from netphys.core.resample import MIN_PARTICIPANTS, MIN_STIMULI
@@ -239,9 +240,10 @@ def _test(
     groups = np.tile(np.arange(n_regions), n_people)
     people = target.reshape(-1, target.shape[-1])
     chance = Chance(rows.values, people, n, method=method, order=order, groups=groups)
-    why = chance.draw(n_draws, rng=rng)
-    if chance.null is None:
+    orders, why = try_orders(n, order, n_draws, rng=rng)
+    if orders is None:
         return None, why
+    chance.draw(orders)
     null = rows.average(chance.null.swapaxes(0, 1)).swapaxes(0, 1)
     found.by_layer["p"], found.by_layer["p_max"] = compute_chance_p(
         rows.average(chance.statistic), null, order

@@ -220,6 +220,32 @@ ENTRIES: dict[str, Entry] = {
             "doi": "10.18653/v1/D19-1410",
         },
     ),
+    "diedrichsen2021": (
+        "article",
+        {
+            "author": r"Diedrichsen, J{\"o}rn and Berlot, Eva and Mur, Marieke and Sch{\"u}tt, Heiko"
+            " H. and Shahbazi, Mahdiyar and Kriegeskorte, Nikolaus",
+            "title": "Comparing representational geometries using whitened"
+            " unbiased-distance-matrix similarity",
+            "journal": "Neurons, Behavior, Data Analysis, and Theory",
+            "volume": "5",
+            "number": "3",
+            "year": "2021",
+            "doi": "10.51628/001c.27664",
+        },
+    ),
+    "maris2007": (
+        "article",
+        {
+            "author": "Maris, Eric and Oostenveld, Robert",
+            "title": "Nonparametric statistical testing of {EEG}- and {MEG}-data",
+            "journal": "Journal of Neuroscience Methods",
+            "volume": "164",
+            "pages": "177--190",
+            "year": "2007",
+            "doi": "10.1016/j.jneumeth.2007.03.024",
+        },
+    ),
     "walther2016": (
         "article",
         {
@@ -244,6 +270,94 @@ ENTRIES: dict[str, Entry] = {
             "pages": "e82566",
             "year": "2023",
             "doi": "10.7554/eLife.82566",
+        },
+    ),
+    "bauer2021ripser": (
+        "article",
+        {
+            "author": "Bauer, Ulrich",
+            "title": "{Ripser}: efficient computation of {Vietoris--Rips} persistence barcodes",
+            "journal": "Journal of Applied and Computational Topology",
+            "volume": "5",
+            "number": "3",
+            "pages": "391--423",
+            "year": "2021",
+            "doi": "10.1007/s41468-021-00071-5",
+        },
+    ),
+    "edelsbrunner2002": (
+        "article",
+        {
+            "author": "Edelsbrunner, Herbert and Letscher, David and Zomorodian, Afra",
+            "title": "Topological persistence and simplification",
+            "journal": "Discrete and Computational Geometry",
+            "volume": "28",
+            "number": "4",
+            "pages": "511--533",
+            "year": "2002",
+            "doi": "10.1007/s00454-002-2885-2",
+        },
+    ),
+    "giusti2015": (
+        "article",
+        {
+            "author": "Giusti, Chad and Pastalkova, Eva and Curto, Carina and Itskov, Vladimir",
+            "title": "Clique topology reveals intrinsic geometric structure in neural correlations",
+            "journal": "Proceedings of the National Academy of Sciences",
+            "volume": "112",
+            "number": "44",
+            "pages": "13455--13460",
+            "year": "2015",
+            "doi": "10.1073/pnas.1506407112",
+        },
+    ),
+    "lin2018dependence": (
+        "misc",
+        {
+            "author": "Lin, Baihan and Kriegeskorte, Nikolaus",
+            "title": "Adaptive geo-topological independence criterion",
+            "year": "2018",
+            "eprint": "1810.02923",
+            "archiveprefix": "arXiv",
+        },
+    ),
+    "lin2024trsa": (
+        "article",
+        {
+            "author": "Lin, Baihan and Kriegeskorte, Nikolaus",
+            "title": "The topology and geometry of neural representations",
+            "journal": "Proceedings of the National Academy of Sciences",
+            "volume": "121",
+            "number": "42",
+            "pages": "e2317881121",
+            "year": "2024",
+            "doi": "10.1073/pnas.2317881121",
+        },
+    ),
+    "szekely2007": (
+        "article",
+        {
+            "author": r"Sz{\'e}kely, G{\'a}bor J. and Rizzo, Maria L. and Bakirov, Nail K.",
+            "title": "Measuring and testing dependence by correlation of distances",
+            "journal": "The Annals of Statistics",
+            "volume": "35",
+            "number": "6",
+            "pages": "2769--2794",
+            "year": "2007",
+            "doi": "10.1214/009053607000000505",
+        },
+    ),
+    "tralie2018": (
+        "article",
+        {
+            "author": "Tralie, Christopher and Saul, Nathaniel and Bar-On, Rann",
+            "title": "{Ripser.py}: a lean persistent homology library for {Python}",
+            "journal": "Journal of Open Source Software",
+            "volume": "3",
+            "number": "29",
+            "pages": "925",
+            "year": "2018",
+            "doi": "10.21105/joss.00925",
         },
     ),
     "wang2020minilm": (
