@@ -7,6 +7,7 @@ _EXTRAS = {  # package: what needs it, and the extra that brings it
         ("torch", "transformers", "safetensors", "tokenizers", "PIL"), ("recording", "record")
     ),
     **dict.fromkeys(("hdf5plugin", "zstandard"), ("a packed session", "pack")),
+    "ripser": ("persistent homology beyond degree 0", "topology"),
     "accelerate": ("device_map=", "sharded"),
     **dict.fromkeys(("dask", "distributed"), ("Session.to_dask", "dask")),
 }
