@@ -11,7 +11,7 @@ from netphys._options import TAUS
 from netphys.core.compare._engine import Engine
 from netphys.core.compare.pools import Pools, average_tests
 from netphys.core.compare.quadratic import Quadratic
-from netphys.core.compare.ranks import RankTable, count_concordance
+from netphys.core.compare.ranks import RankTable, count_concordance, rank_rows
 
 
 class Ranked(Engine):
@@ -158,9 +158,8 @@ class Ranked(Engine):
         weights: np.ndarray,
     ) -> np.ndarray:
         """Rank further rows of the pairs drawn, and compare them with the data (row, data)."""
-        table = RankTable(rows)
-        own, tied = table.rank(weights, np.arange(len(drawn)))
-        own_size = self._measure(own, tied, weights)
+        table = rank_rows(rows, weights)
+        own_size = self._measure(table.ranks, table.tied, weights)
         if self.method in TAUS:
             pairs = np.argwhere(tests > 0)
             dense = np.ascontiguousarray(self.table.dense[: self.n_data, drawn])
@@ -168,4 +167,4 @@ class Ranked(Engine):
             each[tuple(pairs.T)] = count_concordance(table, dense, pairs, weights)
             return each / (own_size[:, None] * size[: self.n_data])
         data = self._normalise(ranks[: self.n_data], weights, size[: self.n_data])
-        return self._normalise(own, weights, own_size) @ data.T
+        return self._normalise(table.ranks, weights, own_size) @ data.T

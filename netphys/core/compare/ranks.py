@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 
@@ -60,14 +62,46 @@ class RankTable:
         return (below + upto + 1) / 2, upto - below
 
 
+class RankedRows(NamedTuple):
+    """Rows ranked once: what `RankTable` holds and gives, without what ranks them again."""
+
+    order: np.ndarray
+    dense: np.ndarray
+    ranks: np.ndarray
+    tied: np.ndarray
+
+
+def rank_rows(rows: np.ndarray, weights: np.ndarray) -> RankedRows:
+    """Rank rows of weighted values once.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n_rows, n)
+        Finite values.
+    weights : ndarray, shape (n,)
+        How often each value counts.
+
+    Returns
+    -------
+    ranked : RankedRows
+        Arrays (n_rows, n): places in order, dense ranks from 0, mid-ranks, and the weight that
+        shares each value.
+    """
+    from netphys.core.compare._compiled import rank_sorted
+
+    order = np.argsort(rows, axis=1)
+    ranks, tied, dense = rank_sorted(rows, order, np.asarray(weights, np.float64))
+    return RankedRows(order, dense, ranks, tied)
+
+
 def count_concordance(
-    a: RankTable, dense: np.ndarray, pairs: np.ndarray, weights: np.ndarray
+    a: RankTable | RankedRows, dense: np.ndarray, pairs: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
     """Count concordant less discordant pairs of places for rows of a table and other rows.
 
     Parameters
     ----------
-    a : RankTable
+    a : RankTable or RankedRows
         Rows over the places.
     dense : ndarray of int, shape (n_rows, n_places)
         Rows over the same places, as ranks from 0 without gaps (``RankTable(rows).dense``).
@@ -90,7 +124,7 @@ def count_concordance(
     ----------
     .. [1] Fenwick PM (1994). Softw Pract Exp 24:327-336. doi:10.1002/spe.4380240306
     """
-    from netphys.core.compare._concordance import sum_concordance
+    from netphys.core.compare._compiled import sum_concordance
 
     pairs = np.asarray(pairs, np.intp).reshape(-1, 2)
     weights = np.asarray(weights, np.float64)

@@ -94,6 +94,8 @@ def compare_samples(
     samples : Samples
         Similarities, those of the pools None where there are none.
     """
+    if len(weights) == 1 and pools is not None:
+        return _compare_pools(engine, weights, pools)
     step = max(1, min(64, -(-len(weights) // 8)))
 
     def compare(k: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -103,6 +105,18 @@ def compare_samples(
 
     scores, pooled = zip(*map_threads(compare, range(0, len(weights), step)), strict=True)
     return Samples(np.concatenate(scores), None if pools is None else np.concatenate(pooled))
+
+
+def _compare_pools(engine: Quadratic | Ranked, weights: np.ndarray, pools: Pools) -> Samples:
+    """Compare many pools in one sample of the conditions, a few at a time."""
+    step = 256
+
+    def compare(k: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(k, k + step)
+        return engine.compare(weights, Pools(pools.weights[:, part], pools.tests[:, part]))
+
+    scores, pooled = zip(*map_threads(compare, range(0, pools.weights.shape[1], step)), strict=True)
+    return Samples(scores[0], np.concatenate(pooled, axis=1))
 
 
 def measure_ceiling(

@@ -1,4 +1,4 @@
-"""The compiled loop behind Kendall's tau."""
+"""The compiled loops behind ranks and Kendall's tau."""
 
 from __future__ import annotations
 
@@ -60,3 +60,29 @@ def sum_concordance(order, a, b, size, pairs, weights):
             begin = end
         out[c] = total
     return out
+
+
+@njit(nogil=True, cache=True)
+def rank_sorted(rows, order, weights):
+    """Return mid-ranks of weighted values, the weight that shares each value, and dense ranks."""
+    n_rows, n = rows.shape
+    ranks, tied = np.empty((n_rows, n)), np.empty((n_rows, n))
+    dense = np.empty((n_rows, n), np.int64)
+    for r in range(n_rows):
+        below, level, begin = 0.0, 0, 0
+        while begin < n:
+            value = rows[r, order[r, begin]]
+            mass, end = 0.0, begin
+            while end < n and rows[r, order[r, end]] == value:
+                mass += weights[order[r, end]]
+                end += 1
+            middle = below + (mass + 1) / 2
+            for i in range(begin, end):
+                place = order[r, i]
+                ranks[r, place] = middle
+                tied[r, place] = mass
+                dense[r, place] = level
+            below += mass
+            level += 1
+            begin = end
+    return ranks, tied, dense
