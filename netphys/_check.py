@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_SHOWN = 120  # characters of a value in a message
+
 
 def suggest(value: object, allowed: Iterable[object]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest allowed names, or an empty string."""
@@ -15,6 +17,12 @@ def suggest(value: object, allowed: Iterable[object]) -> str:
     if not near:
         return ""
     return " Did you mean " + " or ".join(repr(n) for key in near for n in names[key]) + "?"
+
+
+def show(value: object) -> str:
+    """Return `value` as a message shows it: its beginning, where it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
 
 
 def check_option(name: str, value: object, allowed: Iterable[object], hint: str = "") -> None:
@@ -30,15 +38,15 @@ def check_option(name: str, value: object, allowed: Iterable[object], hint: str 
     choice = f"Choose one of: {listed}." if allowed else "There is nothing to choose from."
     after = f" {hint}" if hint else ""
     if not alike and allowed:
-        raise TypeError(f"{name}={value!r} is {_kind(value)}. {choice}{after}")
-    raise ValueError(f"{name}={value!r} is unknown. {choice}{suggest(value, allowed)}{after}")
+        raise TypeError(f"{name}={show(value)} is {_kind(value)}. {choice}{after}")
+    raise ValueError(f"{name}={show(value)} is unknown. {choice}{suggest(value, allowed)}{after}")
 
 
 def check_type(name: str, value: object, kinds: type | tuple[type, ...], what: str) -> None:
     """Raise TypeError unless `value` is an instance of `kinds`; `what` says it in words."""
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     if not any(_is_kind(value, kind) for kind in kinds):
-        raise TypeError(f"{name}={value!r} is {_kind(value)}. Give {what}.")
+        raise TypeError(f"{name}={show(value)} is {_kind(value)}. Give {what}.")
 
 
 def check_positive(name: str, value: object) -> None:

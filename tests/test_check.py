@@ -123,3 +123,9 @@ def test_check_positive_refuses_smaller_numbers(value):
 def test_check_positive_refuses_other_kinds(value):
     with pytest.raises(TypeError, match=r"^n=.* is an? \w+\. Give a whole number of at least 1\.$"):
         check_positive("n", value)
+
+
+def test_long_values_are_shown_by_their_beginning():
+    with pytest.raises(TypeError, match=r"^x=\{0: 0, 1: 1, .*\.\.\. is a dict\. Give a list\.$") as e:
+        check_type("x", {k: k for k in range(1000)}, list, "a list")
+    assert len(str(e.value)) < 160

@@ -21,7 +21,7 @@ from netphys.core.distance import (
 from netphys.data.repeats import check_repeats
 
 NOISY = ("mahalanobis", "crossnobis")  # metrics that weigh units by their noise
-BLOCK_BYTES = 64e6  # of patterns in float64 that are held at a time
+BLOCK_BYTES = 32e6  # of patterns in float64 that are held at a time
 
 
 def find_labels(x: xr.DataArray, name: str, by: str) -> tuple[np.ndarray, list[str]]:
