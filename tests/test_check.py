@@ -126,6 +126,7 @@ def test_check_positive_refuses_other_kinds(value):
 
 
 def test_long_values_are_shown_by_their_beginning():
-    with pytest.raises(TypeError, match=r"^x=\{0: 0, 1: 1, .*\.\.\. is a dict\. Give a list\.$") as e:
+    said = r"^x=\{0: 0, 1: 1, .*\.\.\. is a dict\. Give a list\.$"
+    with pytest.raises(TypeError, match=said) as error:
         check_type("x", {k: k for k in range(1000)}, list, "a list")
-    assert len(str(e.value)) < 160
+    assert len(str(error.value)) < 160

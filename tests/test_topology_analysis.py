@@ -28,7 +28,7 @@ from netphys.analysis.topology import (
     identify,
     make_grid,
 )
-from netphys.core.resample import make_permutations
+from netphys.core.resample import compute_p, make_permutations
 from netphys.core.topology import dependence, geodesic, transform
 
 matplotlib.use("Agg")
@@ -344,21 +344,27 @@ def test_compute_dependence_keeps_dims_and_aligns_labels():
 def test_compute_dependence_of_ordered_conditions_shifts_them():
     # unrelated series that change slowly: permuted labels make nearly all of them significant
     p = {"iid": [], "ordered": []}
-    for seed in range(40):
+    counted = []
+    for seed in range(80):
         rng = np.random.default_rng(seed)
         a, b = (
-            make_points(gaussian_filter1d(rng.normal(size=(50, 4)), 1.5, axis=0)) for _ in range(2)
+            make_points(gaussian_filter1d(rng.normal(size=(70, 4)), 3, axis=0)) for _ in range(2)
         )
         for order, values in p.items():
             options = {"order": order, "n_permutations": 39, "rng": seed, "grid": make_grid(4)}
-            values.append(float(compute_dependence(a, b, **options).stats["p"]))
-    assert np.mean(np.array(p["iid"]) <= 0.05) > 0.5
-    assert np.mean(np.array(p["ordered"]) <= 0.05) < 0.2  # 0.05 + 4 SE
+            result = compute_dependence(a, b, **options)
+            values.append(float(result.stats["p"]))
+        counted.append(float(compute_p(result.data, result.null)))
+    iid, ordered, hits = (np.mean(np.array(v) <= 0.05) for v in (*p.values(), counted))
+    assert iid > 0.7 and ordered < 0.05 + 3 * 0.0244  # three standard errors
+    assert ordered < hits  # shifts of slow series are fewer draws than they seem
     x = gaussian_filter1d(np.random.default_rng(0).normal(size=(60, 4)), 1.5, axis=0)
     noisy = x + 0.2 * np.random.default_rng(1).normal(size=x.shape)
     result = compute_dependence(make_points(x), make_points(noisy), order="ordered", rng=0)
     assert float(result.stats["p"]) < 0.03 and "circular shifts" in result.summary()
     assert "the mean of each lag taken out" in result.describe_methods()
+    assert "by Student's t for as many draws as the shifts are worth" in result.describe_methods()
+    assert "phipson2010" not in result.methods() and "(1 + hits)" not in result.methods()
 
 
 def test_compute_dependence_does_not_permute_what_says_it_is_ordered():
@@ -409,6 +415,7 @@ def test_compute_dependence_leaves_unknown_matrices_unknown():
     [
         ({"weighting": "z"}, "weighting='z' is unknown. Choose one of: 'none', 'mean', 'sd'"),
         ({"weighting": "sd", "n_permutations": 0}, "weighting='sd' needs draws of the null"),
+        ({"weighting": "sd", "order": "ordered"}, "weighting='sd' is not for ordered conditions"),
         ({"scale": "value"}, "grid is missing: scale='value'"),
         ({"order": "random"}, "order='random' is unknown. Choose one of: 'iid', 'ordered'"),
         ({"n_permutations": 3}, "n_permutations=3 cannot give a p below .05"),
@@ -498,6 +505,9 @@ def test_homology_tells_what_it_did(tmp_path, ax):
     people = make_subjects(0.3)
     curves = compute_betti(people.select(participant=0))
     assert [t.get_text() for t in curves.plot().get_legend().get_texts()] == REGIONS
+    many = make_subjects(0.3, labels=range(12)).select(participant=0)
+    texts = [t.get_text() for t in compute_betti(many).plot().get_legend().get_texts()]
+    assert texts == ["0 (1 of 12)", "11 (12 of 12)"]
     with pytest.raises(ValueError, match=r"have dims \('participant', 'region'\)\. Draw them"):
         compute_betti(people).plot()
     with pytest.raises(ValueError, match=r"has 6 diagrams along 'participant'. Draw one"):

@@ -257,6 +257,13 @@ def describe_draws(order: str) -> str:
     return "circular shifts of the condition labels, of dissimilarities less the mean of their lag"
 
 
+def describe_p(order: str) -> str:
+    """Return in words how p-values follow from the draws, with what to cite."""
+    if order == "iid":
+        return "as (1 + hits) / (1 + draws) [phipson2010]"
+    return "by Student's t for as many draws as the shifts are worth"
+
+
 def _is_dead(values: np.ndarray) -> np.ndarray:
     """Return whether a matrix holds no known pair at all (..., 1, 1)."""
     off = ~np.eye(values.shape[-1], dtype=bool)

@@ -18,6 +18,7 @@ from netphys.analysis._align import (
     check_draws,
     compare_any,
     describe_draws,
+    describe_p,
     find_order,
     open_rng,
     stack_pairs,
@@ -53,7 +54,13 @@ class Comparison(Result):
         keys : tuple of str
             Keys of `netphys.data.citations`.
         """
-        return (*super().get_citations(), *(("phipson2010",) if self.null is not None else ()))
+        more = (
+            ("phipson2010", self.null is not None and self.params["order"] == "iid"),
+            ("diedrichsen2021", "whitened" in self.params["method"]),
+            ("harvey2023", self.params["method"] == "bures"),
+            ("shahbazi2021", self.params["method"] == "riemann"),
+        )
+        return (*super().get_citations(), *(key for key, used in more if used))
 
     def summary(self) -> str:
         """Return the similarities with their p-values as text for a terminal.
@@ -138,8 +145,7 @@ class Comparison(Result):
             return f"{text} No p-values were computed: {p['null']}."
         return (
             f"{text} One-sided p-values come from {p['n_draws']} {describe_draws(p['order'])} "
-            "as (1 + hits) / (1 + draws) [phipson2010]; they were corrected over the RDMs of the "
-            "first set by the maximum statistic."
+            f"{describe_p(p['order'])}; they were corrected over the RDMs of the first set by the maximum statistic."
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from netphys._check import suggest
-from netphys.analysis._align import NAMES, describe_draws
+from netphys.analysis._align import NAMES, describe_draws, describe_p
 from netphys.data.result import Result
 
 if TYPE_CHECKING:
@@ -204,10 +204,9 @@ class Evaluation(Result):
                 "differences corrected for their number [benjamini1995]."
             )
         if self.null is not None:
-            cited = " [phipson2010]" if p["order"] == "iid" else ""
             text.append(
                 f"One-sided p-values against chance come from {p['n_draws']} "
-                f"{describe_draws(p['order'])}{cited}."
+                f"{describe_draws(p['order'])} {describe_p(p['order'])}."
             )
         text.append(
             "The noise ceiling compares each participant with the pool of the others (lower bound) "

@@ -46,10 +46,11 @@ class _Homology(Result):
             "value": "they are",
         }
         holes = [*DEGREE_WORDS, *(f"H{k}" for k in range(3, 99))][: p["max_dim"] + 1]
+        *first, last = map(str, range(p["max_dim"] + 1))
         text = (
             f"Vietoris-Rips filtrations of the dissimilarities between {p['n_conditions']} "
             f"conditions, taken as {words[p['scale']]}, gave persistent homology of degree "
-            f"{' and '.join(map(str, range(p['max_dim'] + 1)))} ({', '.join(holes)}) "
+            f"{', '.join(first)}{' and ' if first else ''}{last} ({', '.join(holes)}) "
             "[edelsbrunner2002]; degree 0 was read from the minimum spanning tree"
         )
         text += ", the rest computed with Ripser [bauer2021ripser, tralie2018]" * bool(p["max_dim"])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from netphys._check import suggest
+from netphys.analysis._align import describe_p
 from netphys.data.result import Result
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RSAMatch(Result):
             Keys of `netphys.data.citations`.
         """
         more = (
-            ("phipson2010", self.null is not None),
+            ("phipson2010", self.null is not None and self.params["order"] == "iid"),
             ("schutt2023", "interval" in self.stats),
             ("benjamini1995", "twin_p_bh" in self.stats),
         )
@@ -205,8 +206,8 @@ class RSAMatch(Result):
         if self.null is not None:
             text.append(
                 f"One-sided p-values of the mean over participants come from {p['n_draws']} "
-                f"{p['null']} as (1 + hits) / (1 + draws) [phipson2010], corrected over candidates "
-                "by the maximum statistic."
+                f"{p['null']} {describe_p(p['order'])}, corrected over candidates by the maximum "
+                "statistic."
             )
         else:
             text.append(f"P-values were {p['null']}.")

@@ -234,6 +234,30 @@ ENTRIES: dict[str, Entry] = {
             "doi": "10.51628/001c.27664",
         },
     ),
+    "harvey2023": (
+        "misc",
+        {
+            "author": "Harvey, Sarah E. and Larsen, Brett W. and Williams, Alex H.",
+            "title": "Duality of {Bures} and shape distances with implications for comparing neural"
+            " representations",
+            "year": "2023",
+            "eprint": "2311.11436",
+            "archiveprefix": "arXiv",
+        },
+    ),
+    "shahbazi2021": (
+        "article",
+        {
+            "author": "Shahbazi, Mahdiyar and Shirali, Ali and Aghajan, Hamid and Nili, Hamed",
+            "title": "Using distance on the {Riemannian} manifold to compare representations in"
+            " brain and in models",
+            "journal": "NeuroImage",
+            "volume": "239",
+            "pages": "118271",
+            "year": "2021",
+            "doi": "10.1016/j.neuroimage.2021.118271",
+        },
+    ),
     "maris2007": (
         "article",
         {

@@ -47,7 +47,7 @@ def compare_moments(
 
     References
     ----------
-    .. [1] Harvey SE et al. (2024). Proc Mach Learn Res 243:11-45. arXiv:2311.11436
+    .. [1] Harvey SE et al. (2023). arXiv:2311.11436
        doi:10.48550/arXiv.2311.11436
     .. [2] Shahbazi M et al. (2021). NeuroImage 239:118271. doi:10.1016/j.neuroimage.2021.118271
 
