@@ -149,18 +149,21 @@ class Chance:
 def compute_chance_p(
     statistic: np.ndarray, null: np.ndarray, order: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return p-values of a statistic (candidate, ...), alone and by the maximum of candidates."""
-    if order == "iid":
-        highest = np.fmax.reduce(null, axis=1)[:, None]
-        return compute_p(statistic, null), compute_p(statistic, highest)
-    p = compute_shift_p(statistic, null)
+    """Return p-values of a statistic (candidate, ...), alone and by the maximum of candidates.
+
+    The maximum is that of standardised statistics: by chance some candidates score higher than
+    others, and vary more.
+    """
     mean, sd = null.mean(axis=0), null.std(axis=0)
-    known = sd > 0
-    z, drawn = (
-        np.where(known, (x - mean) / np.where(known, sd, 1), np.nan) for x in (statistic, null)
-    )
-    highest = np.broadcast_to(np.fmax.reduce(drawn, axis=1)[:, None], drawn.shape)
-    return p, np.fmax(p, compute_shift_p(z, highest))
+    sd = np.where(sd > 0, sd, np.nan)
+    z, drawn = ((x - mean) / sd for x in (statistic, null))
+    highest = np.fmax.reduce(drawn, axis=1)[:, None]
+    if order == "iid":
+        p, corrected = compute_p(statistic, null), compute_p(z, highest)
+    else:
+        p = compute_shift_p(statistic, null)
+        corrected = compute_shift_p(z, np.broadcast_to(highest, drawn.shape))
+    return p, np.fmax(p, np.where(np.isfinite(p), corrected, np.nan))
 
 
 def compare_any(

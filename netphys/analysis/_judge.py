@@ -12,12 +12,18 @@ LEVEL = 0.95
 
 
 def judge(
-    mean: np.ndarray, bounds: np.ndarray, spread: Spread | None, seeds: np.ndarray, dof: int
+    mean: np.ndarray,
+    bounds: np.ndarray,
+    spread: Spread | None,
+    seeds: np.ndarray,
+    dof: int,
+    level: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Return intervals and p-values by name, for entries (entry,), pairs and bounds.
 
     `seeds` is the covariance that a draw of seeds adds to the entries; `dof` its degrees of freedom
-    together with those of the other factors.
+    together with those of the other factors. `level` is what each entry scores by chance, then the
+    ceiling; NaN where that is not known.
     """
     n = len(mean)
     found = {"mean": mean, "ceiling": bounds, "difference": mean[:, None] - mean}
@@ -33,7 +39,7 @@ def judge(
 
     variance = measure(single)
     found["interval"] = make_interval(mean, variance, n=dof + 1, level=LEVEL)
-    found["p_zero"] = _test(mean, variance, dof, sides=1)
+    found["p_zero"] = _test(mean - level[:n], variance, dof, sides=1)
     difference = found["difference"]
     variance = measure(pair)
     found["difference_interval"] = make_interval(difference, variance, n=dof + 1, level=LEVEL)
@@ -46,7 +52,7 @@ def judge(
     found["difference_p_max"] = _compare_largest(difference, variance, spread, n)
     variance = measure(np.stack([low, high]))
     found["ceiling_interval"] = make_interval(bounds, variance, n=dof + 1, level=LEVEL)
-    found["ceiling_p"] = _test(bounds[0], variance[0], dof, sides=1)
+    found["ceiling_p"] = _test(bounds[0] - level[n], variance[0], dof, sides=1)
     found["p_ceiling"] = _test(mean - bounds[0], measure(single - low), dof)
     return found
 

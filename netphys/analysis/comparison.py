@@ -145,7 +145,8 @@ class Comparison(Result):
             return f"{text} No p-values were computed: {p['null']}."
         return (
             f"{text} One-sided p-values come from {p['n_draws']} {describe_draws(p['order'])} "
-            f"{describe_p(p['order'])}; they were corrected over the RDMs of the first set by the maximum statistic."
+            f"{describe_p(p['order'])}; they were corrected over the RDMs of the first set by the "
+            "maximum of the standardised statistic."
         )
 
 

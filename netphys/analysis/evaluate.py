@@ -106,6 +106,8 @@ def evaluate(
     other p-values are t tests with the bootstrap variance. With stimuli and participants it is
     corrected for counting the noise of measurement three times [1]_; ordered stimuli are drawn in
     blocks; a stimulus drawn twice is not paired with itself; seeds add the variance of their means.
+    Cosines are above 0 by chance, so `p_zero` tests against their mean under relabelled conditions,
+    and their ceiling is not tested.
     The ceiling's lower bound compares each participant with the pool of the others, the upper with
     the pool of all. The null of flexible models is fitted anew in each draw.
 
@@ -209,13 +211,28 @@ class _Work:
         seeds = np.zeros((len(scores), len(scores)))
         if "seeds" in self.sampling.factors:
             seeds = entries.measure_seeds(scorer.compare_seeds().mean(axis=1))
-        found = judge(scores.mean(axis=1), bounds, spread, seeds, self.sampling.dof)
-        found["score"] = scores
+        drawn = None
         if self.orders is not None:
-            statistic, null = self._draw_null(scorer, people, scores)
+            drawn = statistic, null = self._draw_null(scorer, people, scores)
+        level = self._find_level(len(scores), drawn)
+        found = judge(scores.mean(axis=1), bounds, spread, seeds, self.sampling.dof, level)
+        found["score"] = scores
+        if drawn is not None:
             found["null"], found["statistic"] = null, statistic
             found["p"], found["p_max"] = compute_chance_p(statistic, null, self.order)
         return found
+
+    def _find_level(self, n: int, drawn: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
+        """Return what each entry scores by chance, then the ceiling: 0, but for cosines.
+
+        Cosines of positive dissimilarities are high by chance: relabelling says how high.
+        """
+        if "cosine" not in self.method:
+            return np.zeros(n + 1)
+        level = np.full(n + 1, np.nan)
+        if drawn is not None and self.order == "iid":
+            level[:n] = drawn[1].mean(axis=0)
+        return level
 
     def _open(self, people: np.ndarray) -> Scorer:
         entries = self.entries

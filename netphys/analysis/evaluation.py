@@ -23,7 +23,8 @@ class Evaluation(Result):
     """Scores of models on participants; `data` has dims (model, participant, ...).
 
     In `stats`: `mean` with `interval`; `p`, against relabelled conditions, and `p_max`, corrected
-    over the models; `p_zero`, against a mean of 0 in the population; `ceiling` with
+    over the models; `p_zero`, against a mean in the population of 0 (for cosines: of what they are
+    under relabelled conditions); `ceiling` with
     `ceiling_interval` and `ceiling_p` (its lower bound against 0); `p_ceiling`, each model against
     the lower bound; `difference` of every two models with `difference_interval`, `difference_p`
     (two-sided), `difference_p_bh` (false discovery rate) and `difference_p_max` (the largest
@@ -144,7 +145,9 @@ class Evaluation(Result):
         p, s, lines = self.params, self.stats, []
         low, high = s["ceiling"].to_numpy()
         if np.isfinite(low):
-            tested = f", p = {float(s['ceiling_p']):.2g} against 0" if "ceiling_p" in s else ""
+            tested = ""
+            if "ceiling_p" in s and np.isfinite(s["ceiling_p"]):
+                tested = f", p = {float(s['ceiling_p']):.2g} against 0"
             lines.append(f"Noise ceiling {low:.3f} to {high:.3f}{tested}.")
         else:
             lines.append("No lower bound of the ceiling: it needs at least two participants.")
