@@ -136,24 +136,31 @@ class Scorer:
             if n_fixed:
                 total[:, :, :n_fixed] += self._average(scores)[:, None]
             bounds += _read_bounds(pooled, people, persons, n_groups)
-            for group in range(n_groups):
-                own = persons == group
-                fitted = people * ~own if n_groups > 1 else people
-                mixed = self._mix(train, test, fitted)
-                mixed[few] = np.nan
-                total[:, :, n_fixed:, own] += mixed[..., own]
+            mixed = self._mix(train, test, people, persons, n_groups)
+            mixed[few] = np.nan
+            total[:, :, n_fixed:] += mixed
         return total / n_parts, bounds / n_parts
 
-    def _mix(self, train: np.ndarray, test: np.ndarray, people: np.ndarray) -> np.ndarray:
-        """Return scores (sample, draw of people, mixture, participant)."""
-        n_draws = people.shape[1]
-        train, test = (np.repeat(w, n_draws, axis=0) for w in (train, test))
-        flat = people.reshape(-1, self.n_people).astype(np.float64)
+    def _mix(
+        self,
+        train: np.ndarray,
+        test: np.ndarray,
+        people: np.ndarray,
+        persons: np.ndarray,
+        n_groups: int,
+    ) -> np.ndarray:
+        """Return scores (sample, draw of people, mixture, participant), each fitted on others."""
+        groups = persons == np.arange(n_groups)[:, None]
+        shown = ~groups if n_groups > 1 else groups
+        fitted = people[:, :, None] * shown  # (sample, draw, group, participant)
+        flat = fitted.reshape(len(people), -1, self.n_people).astype(np.float64)
         found = []
         for mixture in self.mixtures:
             theta = fit_mixture(self.engine, train, flat, mixture.index, rule=mixture.rule)
-            found.append(compare_mixture(self.engine, test, mixture.index, theta))
-        return np.stack(found, axis=1).reshape(*people.shape[:2], -1, self.n_people)
+            each = compare_mixture(self.engine, test, mixture.index, theta)
+            each = each.reshape(fitted.shape)
+            found.append(np.where(groups, each, 0.0).sum(axis=2))
+        return np.stack(found, axis=2)
 
 
 def choose_folds(n: int, n_people: int, given: tuple[int, int] | None, *, drawn: bool) -> Folds:

@@ -28,8 +28,8 @@ def fit_mixture(
         Of `open_engine`, with components.
     weights : ndarray, shape (n_samples, n_conditions)
         How often each condition counts in the fit.
-    people : ndarray, shape (n_samples, n_data)
-        How often each participant does.
+    people : ndarray, shape (n_samples, n_fits, n_data)
+        How often each participant does; any number of fits per sample.
     index : ndarray of int, shape (n_mixed,)
         Which of the engine's components are mixed.
     rule : str
@@ -38,7 +38,7 @@ def fit_mixture(
 
     Returns
     -------
-    theta : ndarray, shape (n_samples, n_mixed)
+    theta : ndarray, shape (n_samples, n_fits, n_mixed)
         Weights, >= 0; all 0 where no mixture resembles the data, NaN where nothing can be fitted.
 
     Raises
@@ -58,41 +58,25 @@ def fit_mixture(
        doi:10.1371/journal.pcbi.1003915
     """
     check_option("rule", rule, RULES)
-    quadratic = engine.fitted if isinstance(engine, Ranked) else engine
-    n_data = quadratic.n_data
-    cross, square, scale = quadratic.measure(weights)
-    at = quadratic.components[index]
     if rule == "selected":
-        if isinstance(engine, Ranked):
-            scores = np.stack(
-                [
-                    engine.compare_rows(np.broadcast_to(row, (len(weights), len(row))), weights)
-                    for row in engine.mixed[index]
-                ],
-                axis=1,
-            )
-        else:
-            length = np.sqrt(square)
-            scores = cross[:, :n_data, at] / (length[:, :n_data, None] * length[:, None, at])
-            scores = scores.transpose(0, 2, 1)
-        total = np.where(people[:, None] > 0, scores * people[:, None], 0.0).sum(axis=2)
-        theta = np.zeros(total.shape)
-        known = np.isfinite(total).any(axis=1)
-        best = np.argmax(np.where(np.isfinite(total), total, -np.inf), axis=1)
-        theta[np.arange(len(theta)), best] = 1.0
-        theta[~known] = np.nan
-        return theta
-    pool = np.where(people > 0, people / scale, 0.0)
-    target = np.einsum("nd,ndf->nf", pool, cross[:, :n_data, at])
+        scores = engine.compare(weights)[0][:, engine.mixed[index]]
+        return _select(scores, people)
+    quadratic = engine.fitted if isinstance(engine, Ranked) else engine
+    n_data, at = quadratic.n_data, quadratic.components[index]
+    cross, _, scale = quadratic.measure(weights)
+    pool = np.where(people > 0, people / scale[:, None], 0.0)
+    target = np.einsum("ngd,ndf->ngf", pool, cross[:, :n_data, at])
     gram = cross[:, n_data + np.asarray(index)][:, :, at]
     fit = _fit_weights if rule == "weighted" else _fit_neighbours
-    return np.stack([fit(g, t) for g, t in zip(gram, target, strict=True)])
+    return np.stack(
+        [np.stack([fit(g, one) for one in t]) for g, t in zip(gram, target, strict=True)]
+    )
 
 
 def compare_mixture(
     engine: Quadratic | Ranked, weights: np.ndarray, index: np.ndarray, theta: np.ndarray
 ) -> np.ndarray:
-    """Compare a mixture of components with the data in every sample.
+    """Compare mixtures of components with the data in every sample.
 
     Parameters
     ----------
@@ -102,26 +86,41 @@ def compare_mixture(
         How often each condition counts.
     index : ndarray of int, shape (n_mixed,)
         Which of the engine's components are mixed.
-    theta : ndarray, shape (n_samples, n_mixed)
+    theta : ndarray, shape (n_samples, n_fits, n_mixed)
         Of `fit_mixture`.
 
     Returns
     -------
-    similarity : ndarray, shape (n_samples, n_data)
+    similarity : ndarray, shape (n_samples, n_fits, n_data)
         0 for a mixture of nothing; NaN where it is constant or was not fitted.
     """
-    nothing = (theta == 0).all(axis=1, keepdims=True)
+    nothing = (theta == 0).all(axis=-1, keepdims=True)
     if isinstance(engine, Ranked):
-        found = engine.compare_rows(theta @ engine.mixed[index], weights)
+        found = engine.compare_rows(theta @ engine.models[engine.mixed[index]], weights)
         return np.where(nothing, 0.0, found)
     cross, square, _ = engine.measure(weights)
     at, n_data = engine.components[index], engine.n_data
     gram = cross[:, n_data + np.asarray(index)][:, :, at]
-    own = np.einsum("nf,nfg,ng->n", theta, gram, theta)
-    found = np.einsum("nf,ndf->nd", theta, cross[:, :n_data, at])
+    own = np.einsum("ngf,nfh,ngh->ng", theta, gram, theta)
+    found = np.einsum("ngf,ndf->ngd", theta, cross[:, :n_data, at])
     own = np.where(own > 0, own, np.nan)
-    similarity = np.clip(found / np.sqrt(own[:, None] * square[:, :n_data]), -1, 1)
+    similarity = np.clip(found / np.sqrt(own[..., None] * square[:, None, :n_data]), -1, 1)
     return np.where(nothing, 0.0, similarity)
+
+
+def _select(scores: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Return a 1 for the component with the best mean over the participants of each fit.
+
+    `scores` has axes (sample, component, data), `people` (sample, fit, data).
+    """
+    known = np.where(np.isfinite(scores), scores, 0.0)
+    total = np.einsum("nfd,ngd->ngf", known, people)
+    unknown = np.einsum("nfd,ngd->ngf", ~np.isfinite(scores), people) > 0
+    total = np.where(unknown, -np.inf, total)
+    theta = np.zeros(total.shape)
+    np.put_along_axis(theta, total.argmax(axis=-1)[..., None], 1.0, axis=-1)
+    theta[unknown.all(axis=-1)] = np.nan
+    return theta
 
 
 def _fit_weights(gram: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -52,7 +52,8 @@ class Quadratic(Engine):
         if self.centred:  # a constant has no part; so it may go before it costs digits
             rows = rows - rows.mean(axis=1, keepdims=True)
         self.rows = np.concatenate([rows, np.ones((1, rows.shape[1]))])
-        self.components = self.n_data + np.asarray(components, np.intp)
+        self.mixed = np.asarray(components, np.intp)
+        self.components = self.n_data + self.mixed
         self.left = np.r_[: self.n_data, self.components, len(rows)]  # the last is the constant
         products = self.rows[self.left][:, None] * self.rows
         self.products = products.reshape(-1, rows.shape[1])

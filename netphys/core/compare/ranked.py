@@ -31,11 +31,11 @@ class Ranked(Engine):
         self, models: np.ndarray, data: np.ndarray, method: str, components: Sequence[int] = ()
     ):
         super().__init__(models, data, method)
-        self.mixed = models[np.asarray(components, np.intp)]
-        # mixtures are fitted to ranks, by least squares
-        ranks = rankdata(data, axis=1)
-        every = range(len(self.mixed))
-        self.fitted = Quadratic(self.mixed, ranks, "pearson", None, every) if every else None
+        self.models, self.mixed = models, np.asarray(components, np.intp)
+        self.fitted = None
+        if len(self.mixed):  # mixtures are fitted to ranks, by least squares
+            ranks, every = rankdata(data, axis=1), range(len(self.mixed))
+            self.fitted = Quadratic(models[self.mixed], ranks, "pearson", None, every)
         self.table = RankTable(np.concatenate([data, models]))
         n = self.n_data
         self.pairs = np.argwhere(np.ones((n, len(models)))) + [0, n]  # of a data row with a model
@@ -97,30 +97,31 @@ class Ranked(Engine):
         return np.sqrt(np.where(flat | (square <= 0), np.nan, square))
 
     def compare_rows(self, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Compare one further RDM per sample with the data.
+        """Compare further RDMs of each sample with the data.
 
         Parameters
         ----------
-        rows : ndarray, shape (n_samples, n_pairs)
+        rows : ndarray, shape (n_samples, n_rows, n_pairs)
             Dissimilarities.
         weights : ndarray, shape (n_samples, n_conditions)
             How often each condition was drawn.
 
         Returns
         -------
-        similarity : ndarray, shape (n_samples, n_data)
-            NaN where an RDM is constant.
+        similarity : ndarray, shape (n_samples, n_rows, n_data)
+            NaN where an RDM is constant or unknown.
         """
-        out = np.full((len(rows), self.n_data), np.nan)
-        every = np.ones((1, self.n_data))
+        out = np.full((*rows.shape[:2], self.n_data), np.nan)
         for k, weight in enumerate(self.weigh_pairs(weights)):
             drawn = np.flatnonzero(weight)
-            if len(drawn) and np.isfinite(rows[k]).all():
+            known = np.flatnonzero(np.isfinite(rows[k]).all(axis=1))
+            if len(drawn) and len(known):
                 shown = weight[drawn]
                 ranks, tied = self.table.rank(weight, drawn)
                 size = self._measure(ranks, tied, shown)
-                each = self._compare_again(rows[k, drawn][None], every, drawn, ranks, size, shown)
-                out[k] = each[0]
+                every = np.ones((len(known), self.n_data))
+                own = rows[k][np.ix_(known, drawn)]
+                out[k, known] = self._compare_again(own, every, drawn, ranks, size, shown)
         return np.clip(out, -1, 1)
 
     @staticmethod
