@@ -107,9 +107,10 @@ def test_quickstart_gives_sessions_results_and_report(quickstart):
     folder, study = quickstart
     assert list(study.sessions) == ["subject", "untrained"]
     assert all(session.complete for session in study.sessions.values())
-    assert list(study.results) == ["rdms", "match"]
+    assert list(study.results) == ["rdms", "match", "evaluation"]
     assert study.report == folder / "report.html"
     assert list_files(folder) == [
+        "evaluation.nc",
         "match.nc",
         "rdms.nc",
         "report.html",
@@ -158,8 +159,8 @@ def test_run_again_keeps_sessions_and_results(copy):
     before = date(copy / "out", ".n*")
     report = (copy / "out" / "report.html").read_bytes()
     study = run(copy / "small.toml", copy / "out")
-    assert date(copy / "out", ".n*") == before and len(before) == 4
-    assert list(study.results) == ["rdms", "match"]
+    assert date(copy / "out", ".n*") == before and len(before) == 5
+    assert list(study.results) == ["rdms", "match", "evaluation"]
     assert (copy / "out" / "report.html").read_bytes() == report
 
 
@@ -188,7 +189,7 @@ def test_results_of_another_recipe_do_not_stay(copy):
     for name in ("monkey", "group"):  # of another dataset, of another analysis
         match.save(copy / "out" / f"{name}.nc")
     run(copy / "small.toml", copy / "out", "match.seed=1")
-    assert sorted(date(copy / "out", ".nc")) == ["match.nc", "rdms.nc"]
+    assert sorted(date(copy / "out", ".nc")) == ["evaluation.nc", "match.nc", "rdms.nc"]
 
 
 def test_results_that_were_saved_in_part_are_made_again(copy):
@@ -196,7 +197,7 @@ def test_results_that_were_saved_in_part_are_made_again(copy):
     assert load_results(copy / "out", "rsa") == {}
     with pytest.raises(FileNotFoundError, match="holds no results to report"):
         renew_report(copy / "out")
-    assert list(run(copy / "small.toml", copy / "out").results) == ["rdms", "match"]
+    assert list(run(copy / "small.toml", copy / "out").results) == ["rdms", "match", "evaluation"]
 
 
 def test_interrupted_match_leaves_sessions_and_goes_on(copy, monkeypatch):
@@ -368,7 +369,7 @@ def test_compare_session_gives_what_the_protocol_gives(quickstart):
     results = compare_session(
         folder / "subject.nwb", "simulated", twin=folder / "untrained.nwb", progress=False
     )
-    assert list(results) == ["rdms", "match"]
+    assert list(results) == ["rdms", "match", "evaluation"]
     xr.testing.assert_identical(results["match"].data, study.results["match"].data)
     xr.testing.assert_identical(results["match"].stats, study.results["match"].stats)
 
@@ -754,7 +755,7 @@ def test_objects_from_models_to_report(scratch):
     """92 images in IT of four people and of monkeys, beside models without training."""
     study = run("objects-it", scratch)
     assert list(study.sessions) == ["subject", "pixels", *(f"resnet18-{k}" for k in range(5))]
-    assert list(study.results) == ["rdms", "match", "controls", "monkey", "species"]
+    assert list(study.results) == ["rdms", "match", "evaluation", "controls", "monkey", "species"]
     assert float(study.results["species"].data) == pytest.approx(0.4912, abs=5e-5)
     match = study.results["match"]
     assert match.stats["ceiling"].to_numpy() == pytest.approx([0.372, 0.666], abs=1e-3)

@@ -33,35 +33,44 @@ def judge(
     if spread is None and not seeds.any():
         return found
 
-    def measure(contrast: np.ndarray) -> np.ndarray:
-        value = 0.0 if spread is None else spread.get_variance(contrast)
-        return value + np.einsum("...i,ij,...j->...", contrast[..., :n], seeds, contrast[..., :n])
+    def estimate(value: np.ndarray, contrast: np.ndarray) -> _Estimate:
+        own = contrast[..., :n]
+        of_seeds = np.einsum("...i,ij,...j->...", own, seeds, own)
+        if spread is None:
+            return _Estimate(value, of_seeds, np.full(of_seeds.shape, dof))
+        free = np.where(of_seeds > 0, dof, spread.dof)  # seeds count where there are several
+        return _Estimate(value, spread.get_variance(contrast) + of_seeds, free)
 
-    variance = measure(single)
-    found["interval"] = make_interval(mean, variance, n=dof + 1, level=LEVEL)
-    found["p_zero"] = _test(mean - level[:n], variance, dof, sides=1)
-    difference = found["difference"]
-    variance = measure(pair)
-    found["difference_interval"] = make_interval(difference, variance, n=dof + 1, level=LEVEL)
-    p = _test(difference, variance, dof)
-    np.fill_diagonal(p, np.nan)
-    found["difference_p"] = p
-    found["difference_p_bh"] = _adjust_pairs(p)
+    score = estimate(mean, single)
+    found["interval"], found["p_zero"] = score.interval, score.test(level[:n], sides=1)
+    pairs = estimate(found["difference"], pair)
+    found["difference_interval"], found["difference_p"] = pairs.interval, pairs.test()
+    found["difference_p_bh"] = _adjust_pairs(found["difference_p"])
     if spread is None:
         return found
-    found["difference_p_max"] = _compare_largest(difference, variance, spread, n)
-    variance = measure(np.stack([low, high]))
-    found["ceiling_interval"] = make_interval(bounds, variance, n=dof + 1, level=LEVEL)
-    found["ceiling_p"] = _test(bounds[0] - level[n], variance[0], dof, sides=1)
-    found["p_ceiling"] = _test(mean - bounds[0], measure(single - low), dof)
+    found["difference_p_max"] = _compare_largest(pairs, spread, n)
+    ceiling = estimate(bounds, np.stack([low, high]))
+    found["ceiling_interval"] = ceiling.interval
+    found["ceiling_p"] = ceiling.test(level[n], sides=1)[0]
+    found["p_ceiling"] = estimate(mean - bounds[0], single - low).test()
     return found
 
 
-def _test(value: np.ndarray, variance: np.ndarray, dof: int, *, sides: int = 2) -> np.ndarray:
-    """Return p-values of a t test against 0; NaN where nothing varies."""
-    sd = np.sqrt(np.where(variance > 0, variance, np.nan))
-    t = value / sd
-    return sides * stats.t.sf(np.abs(t) if sides == 2 else t, dof)
+class _Estimate:
+    """A value with its variance and degrees of freedom; NaN follows where nothing varies."""
+
+    def __init__(self, value: np.ndarray, variance: np.ndarray, dof: np.ndarray):
+        self.value, self.dof = value, dof
+        self.variance = np.where(variance > 0, variance, np.nan)
+
+    @property
+    def interval(self) -> np.ndarray:
+        return make_interval(self.value, self.variance, n=self.dof + 1, level=LEVEL)
+
+    def test(self, level: np.ndarray | float = 0.0, *, sides: int = 2) -> np.ndarray:
+        """Return p-values of a t test against `level`."""
+        t = (self.value - level) / np.sqrt(self.variance)
+        return sides * stats.t.sf(np.abs(t) if sides == 2 else t, self.dof)
 
 
 def _adjust_pairs(p: np.ndarray) -> np.ndarray:
@@ -72,21 +81,19 @@ def _adjust_pairs(p: np.ndarray) -> np.ndarray:
     return out
 
 
-def _compare_largest(
-    difference: np.ndarray, variance: np.ndarray, spread: Spread, n: int
-) -> np.ndarray:
+def _compare_largest(pairs: _Estimate, spread: Spread, n: int) -> np.ndarray:
     """Return p-values of pairs by the largest standardised difference of each draw."""
     draws = spread.main[:, :n]
     drawn = draws[:, :, None] - draws[:, None]
     i, j = np.triu_indices(n, 1)
-    out = np.full(difference.shape, np.nan)
+    out = np.full(pairs.value.shape, np.nan)
     drawn = drawn[:, i, j]
     drawn = drawn[np.isfinite(drawn).any(axis=1)] if len(i) else drawn
     if not len(i) or len(drawn) < 2:
         return out
     with np.errstate(invalid="ignore", divide="ignore"):
         z = (drawn - np.nanmean(drawn, axis=0)) / np.nanstd(drawn, axis=0, ddof=1)
-        observed = np.abs(difference[i, j]) / np.sqrt(variance[i, j])
+        observed = np.abs(pairs.value[i, j]) / np.sqrt(pairs.variance[i, j])
     largest = np.nan_to_num(np.abs(z)).max(axis=1)
     p = (1 + (largest[:, None] >= observed).sum(axis=0)) / (1 + len(largest))
     out[i, j] = out[j, i] = np.where(np.isfinite(observed), p, np.nan)

@@ -9,7 +9,7 @@ import numpy as np
 
 from netphys.analysis._bootstrap import Weights
 from netphys.analysis._candidates import Rows
-from netphys.core.compare.flexible import compare_mixture, fit_mixture
+from netphys.core.compare.flexible import compare_mixture, fit_mixture, select_component
 from netphys.core.compare.pools import Pools
 from netphys.core.compare.weighted import compare_samples, open_engine
 
@@ -58,16 +58,14 @@ class Scorer:
         self.n_people = len(data)
         self.n_entries = len(fixed.counts) + len(mixtures)
 
-    def score(
-        self, *, rng: np.random.Generator, n_repeats: int = 10
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def score(self, *, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return scores (entry, participant) of the whole sample, and the ceiling's bounds.
 
-        Where models are fitted they are means over `n_repeats` assignments to folds.
+        Where models are fitted they are means over 10 assignments to folds.
         """
         every = np.ones((1, self.engine.n_conditions))
         people = np.ones((1, 1, self.n_people))
-        n_repeats = n_repeats if self.mixtures else 1
+        n_repeats = 10 if self.mixtures else 1
         parts = [self._run(every, people, rng) for _ in range(n_repeats)]
         scores, bounds = (np.mean(p, axis=0)[0, 0] for p in zip(*parts, strict=True))
         return scores, bounds
@@ -115,8 +113,20 @@ class Scorer:
         return self.fixed.average(fixed).swapaxes(0, 1)
 
     # ------------------------------------------------------------------ folds
+    def refit(self, *, rng: np.random.Generator) -> np.ndarray:
+        """Return scores (mixture, participant) of one assignment to folds."""
+        every = np.ones((1, self.engine.n_conditions))
+        people = np.ones((1, 1, self.n_people))
+        scores, _ = self._cross(every, people, rng, ceiling=False)
+        return scores[0, 0, len(self.fixed.counts) :]
+
     def _cross(
-        self, weights: np.ndarray, people: np.ndarray, rng: np.random.Generator
+        self,
+        weights: np.ndarray,
+        people: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        ceiling: bool = True,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Fit on some stimuli and participants, score on the others; means over all test sets."""
         n_parts, n_groups = self.folds.stimuli, self.folds.people
@@ -125,18 +135,19 @@ class Scorer:
         n_fixed = len(self.fixed.counts)
         total = np.zeros((*people.shape[:2], self.n_entries, self.n_people))
         bounds = np.zeros((*people.shape[:2], 2))
-        pools = _make_pools(people, persons, n_groups)
+        pools = _make_pools(people, persons, n_groups) if ceiling else None
         for part in range(n_parts):
             test = np.where(places == part, weights, 0)
             train = weights if n_parts == 1 else weights - test
             scores, pooled = compare_samples(self.engine, test, pools=pools)
             few = (test > 0).sum(axis=1) < MIN_FOLD
             scores[few] = np.nan
-            pooled[few] = np.nan
             if n_fixed:
                 total[:, :, :n_fixed] += self._average(scores)[:, None]
-            bounds += _read_bounds(pooled, people, persons, n_groups)
-            mixed = self._mix(train, test, people, persons, n_groups)
+            if pooled is not None:
+                pooled[few] = np.nan
+                bounds += _read_bounds(pooled, people, persons, n_groups)
+            mixed = self._mix(train, test, scores, people, persons, n_groups)
             mixed[few] = np.nan
             total[:, :, n_fixed:] += mixed
         return total / n_parts, bounds / n_parts
@@ -145,19 +156,31 @@ class Scorer:
         self,
         train: np.ndarray,
         test: np.ndarray,
+        scores: np.ndarray,
         people: np.ndarray,
         persons: np.ndarray,
         n_groups: int,
     ) -> np.ndarray:
-        """Return scores (sample, draw of people, mixture, participant), each fitted on others."""
+        """Return scores (sample, draw of people, mixture, participant), each fitted on others.
+
+        `scores` are those of all rows on the test set.
+        """
         groups = persons == np.arange(n_groups)[:, None]
         shown = ~groups if n_groups > 1 else groups
         fitted = people[:, :, None] * shown  # (sample, draw, group, participant)
         flat = fitted.reshape(len(people), -1, self.n_people).astype(np.float64)
-        found = []
+        found, trained = [], None
         for mixture in self.mixtures:
-            theta = fit_mixture(self.engine, train, flat, mixture.index, rule=mixture.rule)
-            each = compare_mixture(self.engine, test, mixture.index, theta)
+            index = mixture.index
+            if mixture.rule == "selected":
+                rows = self.engine.mixed[index]
+                trained = compare_samples(self.engine, train).scores if trained is None else trained
+                theta = select_component(trained[:, rows], flat)
+                each = np.take_along_axis(scores[:, rows], theta.argmax(axis=-1)[..., None], axis=1)
+                each[np.isnan(theta).any(axis=-1)] = np.nan
+            else:
+                theta = fit_mixture(self.engine, train, flat, index, rule=mixture.rule)
+                each = compare_mixture(self.engine, test, index, theta)
             each = each.reshape(fitted.shape)
             found.append(np.where(groups, each, 0.0).sum(axis=2))
         return np.stack(found, axis=2)

@@ -273,8 +273,7 @@ class _Work:
 
             def refit(k: int) -> np.ndarray:
                 moved = self._open(people[:, tables[k]])
-                once = moved.score(rng=np.random.default_rng(seeds[k]), n_repeats=1)[0]
-                return once[n_fixed:].mean(axis=1)
+                return moved.refit(rng=np.random.default_rng(seeds[k])).mean(axis=1)
 
             null[:, n_fixed:] = map_threads(refit, range(len(self.orders)))
         return statistic, null

@@ -242,7 +242,7 @@ def combine_variances(
 
 
 def make_interval(
-    estimate: np.ndarray, variance: np.ndarray, *, n: int, level: float = 0.95
+    estimate: np.ndarray, variance: np.ndarray, *, n: int | np.ndarray, level: float = 0.95
 ) -> np.ndarray:
     """Return a t interval around an estimate from its bootstrap variance.
 
@@ -250,8 +250,8 @@ def make_interval(
     ----------
     estimate, variance : ndarray, shape (...)
         Statistic and its variance.
-    n : int
-        Size of the smaller factor that was resampled; degrees of freedom are n - 1.
+    n : int or ndarray
+        Size of the smallest factor that was resampled; degrees of freedom are n - 1.
     level : float
         Coverage.
 

@@ -12,6 +12,7 @@ import xarray as xr
 
 from netphys._version import read_version
 from netphys.analysis.comparison import Comparison
+from netphys.analysis.evaluation import Evaluation
 from netphys.analysis.rdm import RDM
 from netphys.brain.datasets import load_brain
 from netphys.brain.encoding_result import Encoding
@@ -28,6 +29,7 @@ RESULTS: dict[str, dict[str, type[Result]]] = {
     "rsa": {
         "rdms": RDM,
         "match": RSAMatch,
+        "evaluation": Evaluation,
         "controls": RSAMatch,
         "monkey": RSAMatch,
         "species": Comparison,

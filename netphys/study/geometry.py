@@ -10,10 +10,13 @@ import xarray as xr
 
 from netphys._options import SUBJECT
 from netphys.analysis.comparison import compare_rdms
+from netphys.analysis.evaluate import evaluate
+from netphys.analysis.evaluation import Evaluation
 from netphys.analysis.rsa import RDM, compute_layer_rdms, compute_rdm, to_rdm
 from netphys.brain.datasets import load_brain
 from netphys.brain.match import match_rdms
-from netphys.brain.match_result import RSAMatch
+from netphys.brain.match_result import MIN_SEEDS, RSAMatch
+from netphys.core.resample import MIN_STIMULI
 from netphys.data.cohort import Cohort
 from netphys.data.result import Result
 from netphys.data.session import Session
@@ -36,9 +39,10 @@ def match_geometry(protocol: Protocol, sessions: Mapping[str, Session]) -> dict[
     Returns
     -------
     results : dict of str to Result
-        "rdms" of the subject's layers; "match" with the people of the dataset; "controls", the
-        subject against the other networks, where there are any; where the dataset has them
-        "monkey", the match with monkey IT, and "species", the people's RDM against the monkeys'.
+        "rdms" of the subject's layers; "match" with the people of the dataset; "evaluation" of
+        whole models on them; "controls", the subject against the other networks, where there are
+        any; where the dataset has them "monkey", the match with monkey IT, and "species", the
+        people's RDM against the monkeys'.
     """
     table = protocol.match
     brain = load_brain(table.dataset)
@@ -57,6 +61,7 @@ def match_geometry(protocol: Protocol, sessions: Mapping[str, Session]) -> dict[
     people = make_brain_rdm(brain, table.metric)
     options["generalize"] = table.generalize
     results["match"] = match_rdms(models, people, **options)
+    results["evaluation"] = evaluate_models(models, people, options, twins=twins)
     if protocol.others:
         results["controls"] = compare_networks(protocol, models, results["match"], people, options)
     options["generalize"] = tuple(f for f in table.generalize if f != "participants")
@@ -74,6 +79,53 @@ def match_geometry(protocol: Protocol, sessions: Mapping[str, Session]) -> dict[
         name: replace(result, provenance={**result.provenance, **facts})
         for name, result in results.items()
     }
+
+
+def evaluate_models(
+    models: Mapping[str, RDM],
+    people: RDM,
+    options: Mapping[str, object],
+    *,
+    twins: RDM | None,
+) -> Evaluation:
+    """Evaluate whole models on the people: with ceiling, and every pair of models compared.
+
+    Each layer of a network is a candidate, with p-values corrected over all of them; seeds are
+    averaged. `evaluate(flexible={"subject": "selected"})` chooses a layer on other stimuli and
+    people than it is tested on, at the cost of a fit per draw.
+
+    Parameters
+    ----------
+    models : mapping of str to RDM
+        Of `make_models`, and those stored with the dataset.
+    people : RDM
+        Of `make_brain_rdm`.
+    options : mapping of str to object
+        Of `match_rdms`.
+    twins : RDM or None
+        Of `make_twins`; evaluated beside the subject where there is one.
+
+    Returns
+    -------
+    evaluation : Evaluation
+        A model per network, stored model and twin.
+    """
+    alone = twins is not None and twins.data.sizes.get("seed", 1) == 1
+    seeds = [rdm.data.sizes["seed"] for rdm in models.values() if "seed" in rdm.data.dims]
+    factors = list(options["generalize"])
+    factors += ["seeds"] if seeds and min(seeds) >= MIN_SEEDS else []
+    if people.data.sizes["condition"] < MIN_STIMULI:
+        factors = [f for f in factors if f == "seeds"]
+    return evaluate(
+        models,
+        people,
+        method=options["method"],
+        twin={SUBJECT: twins} if alone else None,
+        generalize=factors,
+        n_permutations=options["n_permutations"],
+        n_bootstraps=options["n_bootstraps"],
+        rng=options["rng"],
+    )
 
 
 def compare_networks(

@@ -9,6 +9,7 @@ import numpy as np
 
 from netphys._options import SUBJECT
 from netphys.analysis.comparison import Comparison
+from netphys.analysis.evaluation import Evaluation
 from netphys.analysis.rdm import RDM
 from netphys.brain.match_result import MIN_SEEDS, RSAMatch
 from netphys.data.result import Result
@@ -29,7 +30,7 @@ def find_findings(protocol: Protocol, results: Mapping[str, Result]) -> Findings
     protocol : Protocol
         What was done.
     results : mapping of str to Result
-        "rdms", "match", and where there are monkeys "monkey" and "species".
+        "rdms", "match", "evaluation", and where there are monkeys "monkey" and "species".
 
     Returns
     -------
@@ -164,8 +165,9 @@ def _show_match(results: Mapping[str, Result]) -> Part:
     match: RSAMatch = results["match"]
     pictures = _draw_matches(match, "the people of the dataset")
     tables = _tabulate(match, "people")
+    pictures += _draw_evaluation(results)
     text = [_say_best(match, region, "the people's") for region in match.regions or [None]]
-    text += [_say_ceiling(match)]
+    text += [_say_ceiling(match), _say_evaluation(results)]
     seeds = int(match.data["seed_n"].to_numpy().max())
     if seeds > 1:
         few = "; so few say nothing of other seeds" if seeds < MIN_SEEDS else ""
@@ -182,6 +184,51 @@ def _show_match(results: Mapping[str, Result]) -> Part:
             f"{format_number(float(species.data), digits=4)}."
         )
     return Part(tuple(text), tuple(pictures), tables)
+
+
+def _split_evaluation(results: Mapping[str, Result]) -> dict[str, Evaluation]:
+    """Return the evaluation of each region, by what its caption says of the place."""
+    found: Evaluation = results["evaluation"]
+    if "region" not in found.extra_dims:
+        return {"": found}
+    names = found.data["region"].to_numpy().tolist()
+    return {f", region {name}": found.select(region=name) for name in names}
+
+
+def _draw_evaluation(results: Mapping[str, Result]) -> list[Picture]:
+    pictures = []
+    for place, found in _split_evaluation(results).items():
+        n = found.data.sizes["model"]
+        what = "Points: participants; band: noise ceiling; dots: p < .05 against chance, corrected"
+        pictures.append(
+            make_picture(
+                found.plot,
+                caption=f"Models{place}: similarity of RDMs with those of people. {what}"
+                "; triangles: below the ceiling's lower bound.",
+                alt=f"Bars of {n} models{place}",
+                size=(max(5.6, 0.55 * n + 2), 5.2),
+            )
+        )
+    return pictures
+
+
+def _say_evaluation(results: Mapping[str, Result]) -> str:
+    """Say how many models differ, and which reach the ceiling."""
+    said = []
+    for place, found in _split_evaluation(results).items():
+        s, names = found.stats, found.data["model"].to_numpy()
+        if "difference_p_bh" not in s:
+            return f"Models were not compared in pairs: intervals {found.params['interval']}."
+        n = len(names)
+        apart = int((s["difference_p_bh"].to_numpy() < ALPHA).sum()) // 2
+        text = f"Of {n * (n - 1) // 2} pairs of models{place} {apart} differ (BH, p < .05)"
+        if "p_ceiling" in s:
+            short = (s["p_ceiling"] >= ALPHA) | (s["mean"] > s["ceiling"].sel(bound="lower"))
+            reach = names[short.to_numpy()]
+            text += f"; {len(reach)} cannot be told from the noise ceiling"
+            text += f": {', '.join(map(str, reach))}" if 0 < len(reach) <= 6 else ""
+        said.append(text + ".")
+    return " ".join(said)
 
 
 def _say_ceiling(match: RSAMatch) -> str:

@@ -59,8 +59,7 @@ def fit_mixture(
     """
     check_option("rule", rule, RULES)
     if rule == "selected":
-        scores = engine.compare(weights)[0][:, engine.mixed[index]]
-        return _select(scores, people)
+        return select_component(engine.compare(weights)[0][:, engine.mixed[index]], people)
     quadratic = engine.fitted if isinstance(engine, Ranked) else engine
     n_data, at = quadratic.n_data, quadratic.components[index]
     cross, _, scale = quadratic.measure(weights)
@@ -108,17 +107,27 @@ def compare_mixture(
     return np.where(nothing, 0.0, similarity)
 
 
-def _select(scores: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Return a 1 for the component with the best mean over the participants of each fit.
+def select_component(scores: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Choose the component with the best mean over the participants of each fit.
 
-    `scores` has axes (sample, component, data), `people` (sample, fit, data).
+    Parameters
+    ----------
+    scores : ndarray, shape (n_samples, n_mixed, n_data)
+        Similarity of each component with each participant.
+    people : ndarray, shape (n_samples, n_fits, n_data)
+        How often each participant counts.
+
+    Returns
+    -------
+    theta : ndarray, shape (n_samples, n_fits, n_mixed)
+        1 for that component; NaN where none has a score.
     """
-    known = np.where(np.isfinite(scores), scores, 0.0)
-    total = np.einsum("nfd,ngd->ngf", known, people)
-    unknown = np.einsum("nfd,ngd->ngf", ~np.isfinite(scores), people) > 0
-    total = np.where(unknown, -np.inf, total)
+    finite = np.isfinite(scores)
+    total = np.einsum("nfd,ngd->ngf", np.where(finite, scores, 0.0), people)
+    unknown = np.einsum("nfd,ngd->ngf", ~finite, people) > 0
     theta = np.zeros(total.shape)
-    np.put_along_axis(theta, total.argmax(axis=-1)[..., None], 1.0, axis=-1)
+    best = np.where(unknown, -np.inf, total).argmax(axis=-1)
+    np.put_along_axis(theta, best[..., None], 1.0, axis=-1)
     theta[unknown.all(axis=-1)] = np.nan
     return theta
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from scipy.stats import rankdata
@@ -31,14 +32,17 @@ class Ranked(Engine):
         self, models: np.ndarray, data: np.ndarray, method: str, components: Sequence[int] = ()
     ):
         super().__init__(models, data, method)
-        self.models, self.mixed = models, np.asarray(components, np.intp)
-        self.fitted = None
-        if len(self.mixed):  # mixtures are fitted to ranks, by least squares
-            ranks, every = rankdata(data, axis=1), range(len(self.mixed))
-            self.fitted = Quadratic(models[self.mixed], ranks, "pearson", None, every)
+        self.data, self.models = data, models
+        self.mixed = np.asarray(components, np.intp)
         self.table = RankTable(np.concatenate([data, models]))
         n = self.n_data
         self.pairs = np.argwhere(np.ones((n, len(models)))) + [0, n]  # of a data row with a model
+
+    @cached_property
+    def fitted(self) -> Quadratic:
+        """Engine of the mixtures: they are fitted to ranks, by least squares."""
+        ranks, every = rankdata(self.data, axis=1), range(len(self.mixed))
+        return Quadratic(self.models[self.mixed], ranks, "pearson", None, every)
 
     def compare(
         self, weights: np.ndarray, pools: Pools | None = None

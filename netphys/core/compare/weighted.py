@@ -68,6 +68,9 @@ def open_engine(
     return Quadratic(models, data, method, noise, components)
 
 
+FEW = 64  # samples or pools that are not worth threads
+
+
 class Samples(NamedTuple):
     """What RDMs of models and participants have in common in each bootstrap sample."""
 
@@ -94,8 +97,10 @@ def compare_samples(
     samples : Samples
         Similarities, those of the pools None where there are none.
     """
-    if len(weights) == 1 and pools is not None:
+    if len(weights) == 1 and pools is not None and pools.weights.shape[1] > FEW:
         return _compare_pools(engine, weights, pools)
+    if len(weights) <= FEW:
+        return Samples(*engine.compare(weights, pools))
     step = max(1, min(64, -(-len(weights) // 8)))
 
     def compare(k: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -109,7 +114,7 @@ def compare_samples(
 
 def _compare_pools(engine: Quadratic | Ranked, weights: np.ndarray, pools: Pools) -> Samples:
     """Compare many pools in one sample of the conditions, a few at a time."""
-    step = 256
+    step = 4 * FEW
 
     def compare(k: int) -> tuple[np.ndarray, np.ndarray]:
         part = slice(k, k + step)
