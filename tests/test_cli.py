@@ -265,7 +265,8 @@ def test_run_gives_json(matched, capsys):
     said = capsys.readouterr()
     content = read_json(said.out)
     assert said.err == "" and said.out.count("\n") == 1
-    assert list(content) == ["rdms", "match", "evaluation", "folder"] and content["folder"] == str(out)
+    assert list(content) == ["rdms", "match", "evaluation", "folder"]
+    assert content["folder"] == str(out)
     match = content["match"]
     assert match["kind"] == "RSAMatch" and match["params"]["n_participants"] == 12
     assert set(match["data"]["dims"]) == {"layer", "region", "participant"}

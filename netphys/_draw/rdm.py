@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netphys._draw.axes import DARK, POINT, get_axes
+from netphys._draw.icons import find_runs, place_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +16,14 @@ MAX_LABELS = 40  # more conditions than this are not named at the axes
 
 
 def draw_rdm(
-    matrix: np.ndarray, labels: list[str], *, unit: str, title: str, ax: Axes | None
+    matrix: np.ndarray,
+    labels: list[str],
+    *,
+    unit: str,
+    title: str,
+    ax: Axes | None,
+    groups: list[str] | None = None,
+    images: list[np.ndarray] | None = None,
 ) -> Axes:
     """Draw dissimilarities (condition, condition) as a heat map; the diagonal stays empty.
 
@@ -31,6 +39,10 @@ def draw_rdm(
         Title.
     ax : Axes or None
         Where to draw.
+    groups : list of str, optional
+        Group of each condition: runs of one group are named at the axes and parted by lines.
+    images : list of ndarray, optional
+        Picture of each condition, beside its row and below its column.
 
     Returns
     -------
@@ -45,15 +57,50 @@ def draw_rdm(
         style = {"cmap": "RdBu_r", "vmin": -np.abs(known).max(), "vmax": np.abs(known).max()}
     image = ax.imshow(shown, interpolation="nearest", **style)
     ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.85)
-    if len(labels) <= MAX_LABELS:
+    if groups:
+        _name_runs(ax, groups)
+    elif images:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    elif len(labels) <= MAX_LABELS:
         size = 9 if len(labels) <= 16 else 6
         ax.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)
         ax.set_yticks(range(len(labels)), labels, fontsize=size)
     else:
         ax.set_xlabel("condition")
         ax.set_ylabel("condition")
+    if images:
+        _place_images(ax, images)
     ax.set_title(title)
     return ax
+
+
+def _name_runs(ax: Axes, groups: list[str]) -> None:
+    """Name runs of neighbours of one group in their middle, with a line between runs."""
+    runs = find_runs(groups)
+    middles = [(begin + end - 1) / 2 for _, begin, end in runs]
+    names = [name for name, _, _ in runs]
+    ax.set_xticks(middles, names, rotation=90, fontsize=8)
+    ax.set_yticks(middles, names, fontsize=8)
+    ax.tick_params(length=0)
+    for _, begin, _ in runs[1:]:
+        ax.axhline(begin - 0.5, color="white", lw=1)
+        ax.axvline(begin - 0.5, color="white", lw=1)
+
+
+def _place_images(ax: Axes, images: list[np.ndarray]) -> None:
+    """Put pictures along the left and the lower side, in as many rows as they need."""
+    n = len(images)
+    height = ax.figure.get_figheight() * 72 * 0.7
+    size = max(9.0, height / n)
+    rows = max(1, int(np.ceil(size * n / height)))
+    step = n * size / height * 1.1
+    for k, image in enumerate(images):
+        away = 0.7 * step + (k % rows) * step
+        place_image(ax, image, -0.5 - away, k, size=size, inside=False)
+        place_image(ax, image, k, n - 0.5 + away, size=size, inside=False)
+    pad = size * (rows + 0.6)
+    ax.tick_params(axis="both", pad=pad)
 
 
 def draw_similarity(
