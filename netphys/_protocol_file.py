@@ -12,6 +12,7 @@ from typing import NoReturn
 from netphys._check import check_option, check_positive, check_type, suggest
 from netphys._options import (
     ANALYSES,
+    DESCRIPTORS,
     FACTORS,
     INITS,
     METHODS,
@@ -80,6 +81,16 @@ class Document:
         if not isinstance(items, list):
             self.fail((name,), f"{name} is not a list of tables. Write [[{name}]] above each one.")
         return [self._table((name, n), item) for n, item in enumerate(items)]
+
+    def record_for(self, user: str, record: dict[str, object], sites: tuple[str, ...]) -> None:
+        """Put the sites of a study where [record] has none; fail unless samples are stored."""
+        record.setdefault("sites", sites)
+        if "samples" not in record.get("store", ("samples",)):
+            self.fail(
+                ("record", "store"),
+                f"record.store={list(record['store'])} lacks 'samples', which [{user}] needs. "
+                "Add it.",
+            )
 
     def _table(self, path: KeyPath, given: object) -> dict[str, object]:
         table = as_table(self, path, given)
@@ -365,6 +376,36 @@ def _generate(name: str, value: object) -> object:
     return value
 
 
+def _names(name: str, value: object) -> object:
+    check_type(name, value, list, 'a list of names, such as ["subject", "seeds"]')
+    if not value:
+        raise ValueError(f"{name}=[] is empty. Name networks, or leave the key out.")
+    for n, item in enumerate(value):
+        _filled(f"{name}[{n}]", item)
+        if item in value[:n]:
+            raise ValueError(f"{name}[{n}]={item!r} is listed twice. Name each once.")
+    return tuple(value)
+
+
+def _levels(name: str, value: object) -> object:
+    what = "a list of different numbers of at least 0, such as [0.0, 0.2]"
+    check_type(name, value, list, what)
+    for n, level in enumerate(value):
+        check_type(f"{name}[{n}]", level, (int, float), "a number of at least 0")
+        if not 0 <= level < float("inf"):
+            raise ValueError(f"{name}[{n}]={level!r} is no size of noise. Give {what}.")
+    if not value or len(set(value)) < len(value):
+        raise ValueError(f"{name}={value!r} is empty or repeats a level. Give {what}.")
+    return tuple(map(float, value))
+
+
+def _grid(name: str, value: object) -> object:
+    check_type(name, value, int, "a whole number from 2 to 41")
+    if not 2 <= value <= 41:
+        raise ValueError(f"{name}={value!r} is out of range. Give a whole number from 2 to 41.")
+    return value
+
+
 _INIT = _option(*INITS)
 
 KEYS: dict[str, dict[str, Check]] = {
@@ -413,6 +454,18 @@ KEYS: dict[str, dict[str, Check]] = {
         "n_bootstraps": _draws(MIN_DRAWS),
         "seed": _seed,
     },
+    "topology": {
+        "networks": _names,
+        "controls": _names,
+        "sites": _sites,
+        "metric": _option(*METRICS),
+        "descriptors": _options(*DESCRIPTORS),
+        "noise": _levels,
+        "n_draws": _count,
+        "n_levels": _grid,
+        "n_null": _draws(0),
+        "seed": _seed,
+    },
 }
 REQUIRED = {
     "subject": ("name",),
@@ -420,6 +473,7 @@ REQUIRED = {
     "others": ("name", "subject"),
     "stimuli": ("source",),
     "match": ("dataset", "analysis"),
+    "topology": ("networks",),
 }
 LISTS = ("twins", "others")  # arrays of tables
 TOP_KEYS = ("schema", *KEYS[""], *(name for name in KEYS if name))

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from netphys._check import check_type
-from netphys._options import ISOLATED, SUBJECT
+from netphys._options import ISOLATED, SEED, SUBJECT
 from netphys._protocol_file import SCHEMA, Document, ProtocolError, read_document
 from netphys._toml_lines import KeyPath
+from netphys._topology_table import TopologyTable, build_topology
 
 __all__ = [
     "MatchTable",
@@ -22,6 +23,7 @@ __all__ = [
     "RecordTable",
     "StimuliTable",
     "SubjectTable",
+    "TopologyTable",
     "TwinTable",
     "load_protocol",
     "make_protocol",
@@ -87,11 +89,12 @@ class OtherTable:
     name : str
         File stem of its session; with several seeds each adds ``-<seed>``.
     subject : str
-        Hugging Face id, folder (absolute once loaded) or ``builtin:`` name.
+        Hugging Face id, folder (absolute once loaded) or ``builtin:`` name; ``{seed}`` in it stands
+        for each of `seeds`, where every seed that was trained from has weights of its own.
     init : {"trained", "random", "shuffled"}
         Weights: as stored, drawn anew, or shuffled.
     seeds : tuple of int
-        Seeds of a random or shuffled network; more than one makes a cohort.
+        Seeds of a random or shuffled network, or of `subject`; more than one makes a cohort.
     sites : tuple of str
         Where it is recorded; as the subject if left out.
     """
@@ -108,6 +111,21 @@ class OtherTable:
         if len(self.seeds) == 1:
             return {self.name: self.seeds[0]}
         return {f"{self.name}-{seed}": seed for seed in self.seeds}
+
+    def get_subject(self, seed: int) -> str:
+        """Return the name of the network of one seed.
+
+        Parameters
+        ----------
+        seed : int
+            One of `seeds`.
+
+        Returns
+        -------
+        name : str
+            `subject` with the seed in its place.
+        """
+        return self.subject.replace(SEED, str(seed))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +268,9 @@ class Protocol:
     record : RecordTable
         Where and how it is recorded.
     match : MatchTable or None
-        Which brain data the sessions are compared with; None: they are only recorded.
+        Which brain data the sessions are compared with; None: with none.
+    topology : TopologyTable or None
+        Across which networks layers are identified; None: across none.
     path : Path or None
         The file that the protocol was read from; not part of the JSON.
     """
@@ -265,8 +285,14 @@ class Protocol:
     stimuli: StimuliTable
     record: RecordTable = field(default_factory=RecordTable)
     match: MatchTable | None = None
+    topology: TopologyTable | None = None
     path: Path | None = field(default=None, compare=False)
     _written: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def analysis(self) -> str | None:
+        """What is done with the sessions: "rsa", "encoding", "topology"; None: nothing."""
+        return "topology" if self.topology else self.match.analysis if self.match else None
 
     def to_json(self) -> str:
         """Return the protocol as JSON with sorted keys, as it is stored in session files.
@@ -325,28 +351,25 @@ def load_protocol(source: str | os.PathLike[str], *, overrides: Iterable[str] = 
     document = read_document(source, overrides)
     words, written = document.words(), {}
     tables = {name: document.table(name) for name in ("subject", "stimuli", "record")}
-    match = _build_match(document)
-    if match is not None:
-        tables["record"].setdefault("sites", match.sites)
-        if "samples" not in tables["record"].get("store", ("samples",)):
-            document.fail(
-                ("record", "store"),
-                f"record.store={list(tables['record']['store'])} lacks 'samples', which [match] "
-                "compares with the brain data. Add it.",
-            )
     _check_online(document, tables["record"].get("online", ()))
     for table, key in (("subject", "name"), ("stimuli", "source")):
         tables[table][key] = _absolute(document, (table, key), tables[table][key], written)
     subject = SubjectTable(**tables["subject"])
     twins = _build_twins(document, subject)
+    others = _build_others(document, twins, written)
+    match, topology = _build_match(document), build_topology(document, twins, others)
+    for table, study in (("match", match), ("topology", topology)):
+        if study is not None:
+            document.record_for(table, tables["record"], study.sites)
     return Protocol(
         **words,
         subject=subject,
         twins=twins,
         stimuli=StimuliTable(**tables["stimuli"]),
-        others=_build_others(document, twins, written),
+        others=others,
         record=RecordTable(**tables["record"]),
         match=match,
+        topology=topology,
         path=document.path,
         _written=written,
     )
@@ -366,7 +389,7 @@ def make_protocol(content: str) -> Protocol:
         Equal to the one that was written, paths as they were written.
     """
     tables = json.loads(content)
-    match = tables.pop("match")
+    match, topology = tables.pop("match"), tables.pop("topology", None)
     return Protocol(
         subject=SubjectTable(**tables.pop("subject")),
         twins=tuple(TwinTable(**t) for t in tables.pop("twins")),
@@ -374,6 +397,7 @@ def make_protocol(content: str) -> Protocol:
         stimuli=StimuliTable(**tables.pop("stimuli")),
         record=RecordTable(**_to_tuples(tables.pop("record"))),
         match=None if match is None else MatchTable(**_to_tuples(match)),
+        topology=None if topology is None else TopologyTable(**_to_tuples(topology)),
         **tables,
     )
 
@@ -414,11 +438,12 @@ def _build_others(
     for n, table in enumerate(document.tables("others")):
         table["subject"] = _absolute(document, ("others", n, "subject"), table["subject"], written)
         other = OtherTable(**table)
-        if other.init == "trained" and len(other.seeds) > 1:
+        if other.init == "trained" and len(other.seeds) > 1 and SEED not in other.subject:
             document.fail(
                 ("others", n, "seeds"),
                 f"others[{n}].seeds={list(other.seeds)} are seeds of random or shuffled weights; "
-                "trained ones are the same for all. Leave seeds out, or choose another init.",
+                "trained ones are the same for all. Leave seeds out, choose another init, or write "
+                f"{SEED} in the name of a subject that has weights for each.",
             )
         for name in dict.fromkeys([other.name, *other.session_names]):
             if name.casefold() in taken:

@@ -1,4 +1,4 @@
-"""Run a protocol: record its subjects, match them to brain data, write the report."""
+"""Run a protocol: record its subjects, do its study, write the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from netphys._check import check_type, suggest
-from netphys._options import ISOLATED, SUBJECT
+from netphys._options import ISOLATED, SEED, SUBJECT
 from netphys.data.result import Result
 from netphys.data.session import Session
 from netphys.data.stimuli import Stimuli, load_stimuli
@@ -30,9 +30,9 @@ class Study(NamedTuple):
     sessions : dict of str to Session
         "subject" first, then twins and others by their names.
     results : dict of str to Result
-        What the match with brain data gave; empty without a table ``[match]``.
+        What the study gave; empty without a table ``[match]`` or ``[topology]``.
     report : Path or None
-        The HTML report; None without a table ``[match]``.
+        The HTML report; None without such a table.
     """
 
     sessions: dict[str, Session]
@@ -80,7 +80,7 @@ def run_protocol(
     stimuli = load_shown(protocol)
     _check_dataset(protocol, stimuli)
     sessions = _record_all(protocol, stimuli, folder, overwrite, progress)
-    if protocol.match is None:
+    if protocol.analysis is None:
         return Study(sessions, {}, None)
     from netphys.study import find_results, save_report_of
 
@@ -160,6 +160,10 @@ def _needs_isolated(protocol: Protocol) -> bool:
 
 def _check_dataset(protocol: Protocol, stimuli: Stimuli) -> None:
     """Raise before anything is recorded if the brain data are not there or do not fit."""
+    if protocol.topology is not None:
+        from netphys.study.topology import check_networks
+
+        check_networks(protocol)
     if protocol.match is None:
         return
     from netphys.study import check_match
@@ -192,13 +196,14 @@ def find_recorded(protocol: Protocol, subject: Subject, patterns: tuple[str, ...
     from netphys.recording.sites import select_sites
 
     sites = select_sites(subject.model, patterns)
-    wanted = protocol.match.sites if protocol.match and patterns == protocol.record.sites else ()
+    table, key = protocol.match or protocol.topology, "match" if protocol.match else "topology"
+    wanted = table.sites if table and patterns == protocol.record.sites else ()
     for n, pattern in enumerate(wanted):
         rule = re.compile(re.escape(pattern).replace(r"\*", "[^.]*"))
         if not any(pattern == s.kind or rule.fullmatch(s.name) for s in sites):
             known = [*(s.name for s in sites), *(str(s.kind) for s in sites)]
             raise ValueError(
-                f"match.sites[{n}]={pattern!r} is not among the sites that are recorded "
+                f"{key}.sites[{n}]={pattern!r} is not among the sites that are recorded "
                 f"(record.sites={list(patterns)}).{suggest(pattern, known)} Record it too, or "
                 "leave it out."
             )
@@ -257,7 +262,8 @@ def make_subjects(protocol: Protocol) -> Iterator[tuple[str, Subject]]:
         )
     for other in protocol.others:
         for name, seed in other.session_names.items():
-            yield name, load_subject(other.subject, init=other.init, seed=seed, device=own.device)
+            network = other.get_subject(seed)
+            yield name, load_subject(network, init=other.init, seed=seed, device=own.device)
 
 
 def check_protocol(protocol: Protocol) -> tuple[Subject, Stimuli, list[str]]:
@@ -295,9 +301,10 @@ def check_protocol(protocol: Protocol) -> tuple[Subject, Stimuli, list[str]]:
     present(subject, stimuli)
     names = find_recorded(protocol, subject, protocol.record.sites)
     for other in protocol.others:
-        network = load_subject(
-            other.subject, init=other.init, seed=other.seeds[0], device=protocol.subject.device
-        )
-        present(network, stimuli)
-        find_recorded(protocol, network, other.sites or protocol.record.sites)
+        seed, device = other.seeds[0], protocol.subject.device
+        named = [other.get_subject(s) for s in other.seeds]
+        for name in dict.fromkeys(named) if SEED in other.subject else named[:1]:
+            network = load_subject(name, init=other.init, seed=seed, device=device)
+            present(network, stimuli)
+            find_recorded(protocol, network, other.sites or protocol.record.sites)
     return subject, stimuli, names

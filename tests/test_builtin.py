@@ -178,7 +178,8 @@ def test_gabor_refuses_frequencies_that_do_not_fit():
 
 
 def test_list_builtins_names_them_all():
-    names = {f"builtin:{n}" for n in ("language", "resnet18", "minilm", "pixels", "gabor")}
+    names = ("digits", "language", "resnet18", "minilm", "pixels", "gabor")
+    names = {f"builtin:{name}" for name in names}
     assert set(list_builtins()) == names
     with pytest.raises(ValueError, match=r"'builtin:gabbor' is unknown") as caught:
         netphys.load_subject("builtin:gabbor")

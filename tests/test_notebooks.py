@@ -17,6 +17,7 @@ WHY = FOLDER / "why"
 # Without recordings a notebook still says what it has to say.
 SAYS = {
     "00_hello": "at the best layer transformer.h.2",
+    "01_topology": "Identification of 8 layers across 10 seeds under noise (62 conditions, 2 draws",
     "01_shuffled_folds": "netphys fetch alice2016",
 }
 

@@ -35,6 +35,7 @@ LAYERS = {
     "cli": 4,
     "_cli_files": 4,
     "_cli_record": 4,
+    "_topology_table": 4,
     "report": 4,
     "plot": 4,
     "protocol": 4,

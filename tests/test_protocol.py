@@ -22,6 +22,7 @@ from netphys.protocol import (
     Protocol,
     ProtocolError,
     StimuliTable,
+    TopologyTable,
     load_protocol,
     make_protocol,
 )
@@ -117,6 +118,7 @@ def test_load_protocol_fills_in_every_default(write):
             "max_memory": None,
         },
         "match": None,
+        "topology": None,
     }
 
 
@@ -248,7 +250,8 @@ BAD_FILES = {
         change("[record]", "[recrod]"),
         r"^p\.toml, line 25: recrod is not a key\. Did you mean 'record'\? "
         r"Keys of a protocol: description, match, others, question, record, schema, stimuli, "
-        r"subject, title, twins\.$",
+        r"subject, title, topology, "
+        r"twins\.$",
     ),
     "key of another table": (
         change("device", "batch_size"),
@@ -693,14 +696,16 @@ def test_make_protocol_undoes_to_json(write):
 
 
 def test_shipped_protocols_ask_and_match():
-    assert list_protocols() == ["alice-fmri", "objects-it", "quickstart"]
-    alice, objects, quickstart = (load_protocol(name) for name in list_protocols())
+    assert list_protocols() == ["alice-fmri", "digits-topology", "objects-it", "quickstart"]
+    alice, digits, objects, quickstart = (load_protocol(name) for name in list_protocols())
     assert alice.match.analysis == "encoding" and alice.match.targets == ("participant", "group")
     assert alice.stimuli == StimuliTable(source="dataset:alice2016", context_words=40)
     assert objects.match.generalize == ("stimuli",)
     assert [len(o.seeds) for o in objects.others] == [1, 5]
     assert quickstart.match.dataset == "simulated"
-    assert all(p.question.endswith("?") for p in (alice, objects, quickstart))
+    assert all(p.question.endswith("?") for p in (alice, digits, objects, quickstart))
+    assert [p.analysis for p in (alice, digits, quickstart)] == ["encoding", "topology", "rsa"]
+    assert digits.topology.noise == (0.0, 0.1, 0.2, 0.3, 0.4) and digits.topology.n_draws == 20
 
 
 BAD_STUDIES = {
@@ -907,6 +912,165 @@ def test_other_subjects_start_beside_the_file(write, tmp_path, monkeypatch):
     assert json.loads(protocol.to_json())["others"][0]["subject"] == "../n"
     text = alter('"./n"', '"org/n"')
     assert load_protocol(write(text)).others[0].subject == "org/n"
+
+
+# Topology
+
+TOPOLOGY = """\
+schema = 1
+
+[subject]
+name = "builtin:digits/0"
+
+[[others]]
+name = "trained"
+subject = "builtin:digits/{seed}"
+seeds = [1, 2, 3]
+
+[[others]]
+name = "untrained"
+subject = "builtin:digits"
+init = "random"
+seeds = [0, 1, 2, 3]
+
+[stimuli]
+source = "builtin:digits"
+
+[topology]
+networks = ["subject", "trained"]
+controls = ["untrained"]
+sites = ["conv"]
+metric = "euclidean"
+descriptors = ["rgtm", "rdm"]
+noise = [0, 0.5]
+n_draws = 3
+n_levels = 6
+n_null = 0
+seed = 7
+"""
+
+
+def turn(old: str, new: str) -> str:
+    assert TOPOLOGY.count(old) == 1, old
+    return TOPOLOGY.replace(old, new)
+
+
+def test_load_protocol_keeps_every_value_of_topology(write):
+    protocol = load_protocol(write(TOPOLOGY))
+    assert protocol.topology == TopologyTable(
+        networks=("subject", "trained"),
+        controls=("untrained",),
+        sites=("conv",),
+        metric="euclidean",
+        descriptors=("rgtm", "rdm"),
+        noise=(0.0, 0.5),
+        n_draws=3,
+        n_levels=6,
+        n_null=0,
+        seed=7,
+    )
+    assert protocol.analysis == "topology" and protocol.match is None
+    assert protocol.record.sites == ("conv",)
+    trained, untrained = protocol.others
+    assert [trained.get_subject(k) for k in trained.seeds] == [
+        f"builtin:digits/{k}" for k in (1, 2, 3)
+    ]
+    assert untrained.get_subject(2) == "builtin:digits"
+    assert make_protocol(protocol.to_json()) == protocol
+    assert load_protocol(write(SMALL)).analysis is None
+
+
+def test_load_protocol_fills_in_every_default_of_topology(write):
+    text = TOPOLOGY[: TOPOLOGY.index("controls")]
+    content = json.loads(load_protocol(write(text)).to_json())
+    assert content["topology"] == {
+        "networks": ["subject", "trained"],
+        "controls": [],
+        "sites": ["embed", "resid"],
+        "metric": "correlation",
+        "descriptors": ["rdm", "ranked", "rgtm", "rgdm"],
+        "noise": [0.0, 0.1, 0.2, 0.3, 0.4],
+        "n_draws": 20,
+        "n_levels": 11,
+        "n_null": 199,
+        "seed": 0,
+    }
+
+
+def test_protocols_of_before_are_read(write):
+    content = json.loads(load_protocol(write(STUDY)).to_json())
+    del content["topology"]
+    assert make_protocol(json.dumps(content)).topology is None
+
+
+BAD_TOPOLOGIES = {
+    "unknown key": (
+        turn("n_draws", "n_draw"),
+        r"^p\.toml, line 27: topology\.n_draw is not a key\. Did you mean 'n_draws'\? Keys of "
+        r"\[topology\]: controls, descriptors, metric, n_draws, n_levels, n_null, networks, noise, "
+        r"seed, sites\.$",
+    ),
+    "misspelt table": (turn("[topology]", "[topolgy]"), r"Did you mean 'topology'\?"),
+    "no networks": (
+        turn('networks = ["subject", "trained"]\n', ""),
+        r"^p\.toml, line 20: topology\.networks is missing\. Give it a value\.$",
+    ),
+    "unknown network": (
+        turn('"trained"]', '"traned"]'),
+        r"line 21: topology\.networks\[1\]='traned' is no network of this protocol\. Choose among "
+        r"'subject', 'trained', 'untrained'\. Did you mean 'trained'",
+    ),
+    "too few networks": (
+        turn('["subject", "trained"]', '["trained"]'),
+        r"line 21: topology\.networks=\['trained'\] is 3 networks in all\. At least 4 are needed",
+    ),
+    "network as control": (
+        turn('controls = ["untrained"]', 'controls = ["trained", "subject"]'),
+        r"line 22: topology\.controls has 'trained', which is among topology\.networks\.",
+    ),
+    "networks as text": (
+        turn('["subject", "trained"]', '"trained"'),
+        r"topology\.networks='trained' is a str\. Give a list of names",
+    ),
+    "empty controls": (turn('["untrained"]', "[]"), r"topology\.controls=\[\] is empty\."),
+    "network twice": (turn('"trained"]', '"subject"]'), r"networks\[1\]='subject' is listed twice"),
+    "unknown descriptor": (
+        turn('"rgtm", ', '"rgtn", '),
+        r"line 25: topology\.descriptors\[0\]='rgtn' is unknown\. .*Did you mean 'rgtm'",
+    ),
+    "unknown metric": (turn('"euclidean"', '"crossnobis"'), r"topology\.metric='crossnobis' is un"),
+    "negative noise": (turn("0.5]", "-0.5]"), r"topology\.noise\[1\]=-0\.5 is no size of noise\."),
+    "endless noise": (turn("0.5]", "inf]"), r"topology\.noise\[1\]=inf is no size of noise\."),
+    "noise as text": (turn("0.5]", '"a"]'), r"topology\.noise\[1\]='a' is a str\."),
+    "noise twice": (turn("0.5]", "0.0]"), r"topology\.noise=\[0, 0\.0\] is empty or repeats a lev"),
+    "noise as number": (turn("[0, 0.5]", "0.5"), r"topology\.noise=0\.5 is a float\. Give a list"),
+    "no draws": (turn("n_draws = 3", "n_draws = 0"), r"topology\.n_draws=0 is too small\."),
+    "one level": (turn("n_levels = 6", "n_levels = 1"), r"topology\.n_levels=1 is out of range\."),
+    "few permutations": (turn("n_null = 0", "n_null = 5"), r"topology\.n_null=5 is too small"),
+    "with a match": (
+        TOPOLOGY + '[match]\ndataset = "simulated"\nanalysis = "rsa"\n',
+        r"^p\.toml, line 20: \[topology\] and \[match\] are two studies\. Leave one of them out",
+    ),
+    "other sites": (
+        turn("seeds = [1, 2, 3]", 'seeds = [1, 2, 3]\nsites = ["logits"]'),
+        r"line 10: others\[0\]\.sites=\['logits'\] has no part in \[topology\]",
+    ),
+    "samples not stored": (
+        TOPOLOGY + '[record]\nstore = ["trial.mean"]\n',
+        r"record\.store=\['trial\.mean'\] lacks 'samples', which \[topology\] needs\. Add it\.$",
+    ),
+    "trained seeds without a place": (
+        turn("digits/{seed}", "digits/1"),
+        r"line 9: others\[0\]\.seeds=\[1, 2, 3\] are seeds of random or shuffled weights; .*"
+        r"or write \{seed\} in the name of a subject that has weights for each\.$",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_TOPOLOGIES.values(), ids=BAD_TOPOLOGIES.keys())
+def test_load_protocol_says_what_is_wrong_in_a_topology(write, text, message):
+    with pytest.raises(ProtocolError, match=message):
+        load_protocol(write(text))
 
 
 # The line scanner

@@ -174,13 +174,13 @@ def check_repeats(data: xr.DataArray, *, by: str = "repeat_of") -> None:
 
 def _hash_trials(data: xr.DataArray, by: str) -> dict[object, list[bytes]]:
     """Return per label the hashes of its trials; NaN equals NaN, and 0 equals -0."""
-    data = data.transpose("trial", ...)
+    values = data.transpose("trial", ...).to_numpy()
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), np.nan, values) + 0.0
+    values = np.ascontiguousarray(values)
     found: dict[object, list[bytes]] = {}
-    for row, label in enumerate(data[by].values.tolist()):
-        values = np.ascontiguousarray(data[row].to_numpy())
-        if values.dtype.kind == "f":
-            values = np.where(np.isnan(values), np.nan, values) + 0.0
-        found.setdefault(label, []).append(hashlib.sha256(values.tobytes()).digest())
+    for row, label in zip(values, data[by].values.tolist(), strict=True):
+        found.setdefault(label, []).append(hashlib.sha256(row.tobytes()).digest())
     return found
 
 

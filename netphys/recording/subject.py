@@ -16,14 +16,18 @@ import torch
 from netphys._check import check_option, check_type, suggest
 from netphys._options import INITS, WEIGHT_DTYPES
 from netphys.recording.builtin import (
+    DIGITS,
     PREFIX,
     WEIGHT_FREE,
+    check_builtin,
     check_trained,
     find_builtin,
     list_builtins,
     make_weight_free,
+    split_seed,
 )
 from netphys.recording.devices import choose_device, choose_spread, describe_spread, read_weight
+from netphys.recording.digits import load_digits
 from netphys.recording.sites import find_sites
 from netphys.recording.twins import make_random, make_shuffled, run_seeded
 
@@ -247,9 +251,10 @@ def load_subject(
     ----------
     name : str, path-like or Module
         Hugging Face id, folder with a transformers model, any module, or a built-in subject:
-        ``"builtin:language"`` (texts), ``"builtin:pixels"`` and ``"builtin:gabor"`` (images; made
-        by code, without weights), ``"builtin:resnet18"`` (images; with ``init="random"`` only),
-        ``"builtin:minilm"`` (texts; weights from the extra ``minilm``).
+        ``"builtin:language"`` (texts), ``"builtin:digits/0"`` to ``"builtin:digits/9"`` (images;
+        one network trained from ten seeds), ``"builtin:pixels"`` and ``"builtin:gabor"`` (images;
+        made by code, without weights), ``"builtin:resnet18"`` (images; with ``init="random"``
+        only), ``"builtin:minilm"`` (texts; weights from the extra ``minilm``).
     init : str
         "trained": the weights as they are; "random": drawn anew as before training; "shuffled": the
         values of each weight tensor permuted within it.
@@ -317,6 +322,9 @@ def load_subject(
             if label in WEIGHT_FREE:
                 model, own = make_weight_free(label, init)
                 processor = processor or own
+            elif split_seed(label)[0] == DIGITS:
+                model, own = load_digits(label, folder, init=init, seed=seed)
+                processor = processor or own
             else:
                 model = _load_model(folder, label, init, seed, dtype, options, spread)
                 source |= describe_spread(model, spread)
@@ -362,7 +370,7 @@ def _locate(name: str | os.PathLike) -> tuple[str, str, dict]:
     """Return what transformers should load, the label, and the origin for the provenance."""
     text = os.fspath(name)
     if text.startswith(PREFIX):
-        check_option("name", text, list_builtins())
+        check_builtin(text)
         if text in WEIGHT_FREE:
             return "", text, {"source": "builtin"}
         folder, source = find_builtin(text)

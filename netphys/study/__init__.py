@@ -1,4 +1,4 @@
-"""Studies: what a protocol's table ``[match]`` asks for, from sessions to results and report."""
+"""Studies: what a protocol's ``[match]`` or ``[topology]`` asks for, from sessions to report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from netphys._version import read_version
 from netphys.analysis.comparison import Comparison
 from netphys.analysis.evaluation import Evaluation
 from netphys.analysis.rdm import RDM
+from netphys.analysis.tolerance import NoiseTolerance
 from netphys.brain.datasets import load_brain
 from netphys.brain.encoding_result import Encoding
 from netphys.brain.match_result import RSAMatch
@@ -35,6 +36,7 @@ RESULTS: dict[str, dict[str, type[Result]]] = {
         "species": Comparison,
     },
     "encoding": {"participant": Encoding, "group": Encoding},
+    "topology": {"layers": RDM, "tolerance": NoiseTolerance, "control": NoiseTolerance},
 }
 
 logger = logging.getLogger(__name__)
@@ -137,7 +139,7 @@ def find_results(
     Parameters
     ----------
     protocol : Protocol
-        With a table ``[match]``.
+        With a table ``[match]`` or ``[topology]``.
     sessions : mapping of str to Session
         All that were recorded.
     folder : Path
@@ -154,13 +156,17 @@ def find_results(
     """
     recipe = _make_recipe(protocol, sessions)
     if not overwrite:
-        results = _load_valid(folder, protocol.match.analysis)
+        results = _load_valid(folder, protocol.analysis)
         if results and all(r.provenance["study"] == recipe for r in results.values()):
             return _save_all(results, folder, protocol)  # its title may be another
-    if protocol.match.analysis == "rsa":
+    if protocol.analysis == "rsa":
         from netphys.study.geometry import match_geometry
 
         results = match_geometry(protocol, sessions)
+    elif protocol.analysis == "topology":
+        from netphys.study.topology import identify_layers
+
+        results = identify_layers(protocol, sessions, progress=progress)
     else:
         from netphys.study.prediction import predict_responses
 
@@ -202,7 +208,7 @@ def load_results(folder: Path, analysis: str) -> dict[str, Result]:
     folder : Path
         Where `netphys run` put them.
     analysis : str
-        "rsa" or "encoding".
+        "rsa", "encoding" or "topology".
 
     Returns
     -------
@@ -267,7 +273,7 @@ def _make_recipe(protocol: Protocol, sessions: Mapping[str, Session]) -> dict:
     """Return what results depend on, as it comes back from JSON."""
     tables = json.loads(protocol.to_json())
     return {
-        "match": tables["match"],
+        **{key: tables[key] for key in ("match", "topology") if tables[key] is not None},
         "twins": [twin["name"] for twin in tables["twins"]],
         "others": tables["others"],
         "sessions": get_identifiers(sessions),

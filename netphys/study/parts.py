@@ -53,6 +53,8 @@ class Findings:
         What else could have given the score.
     holds_for : tuple of str
         How far it reaches.
+    heading : str
+        Heading of what `match` holds.
     """
 
     headline: str
@@ -61,6 +63,7 @@ class Findings:
     match: Part
     controls: Part
     holds_for: tuple[str, ...]
+    heading: str = "Brain match"
 
     @staticmethod
     def cite(dataset: str) -> list[str]:

@@ -20,7 +20,7 @@ from netphys.protocol import (
     TwinTable,
     make_protocol,
 )
-from netphys.study import get_identifiers, load_results, save_report_of
+from netphys.study import RESULTS, get_identifiers, load_results, save_report_of
 
 UNTRAINED = "untrained"
 
@@ -135,11 +135,11 @@ def renew_report(folder: str | os.PathLike) -> Path:
             f"folder={str(folder)!r} holds no session {SUBJECT}.nwb. Give a folder that "
             "'netphys run' made."
         )
-    results = load_results(folder, "rsa") or load_results(folder, "encoding")
+    results = next(filter(None, (load_results(folder, kind) for kind in RESULTS)), {})
     if not results:
         raise FileNotFoundError(
-            f"{folder} holds no results to report. Run a protocol with a table [match] first: "
-            "netphys run PROTOCOL --out FOLDER."
+            f"{folder} holds no results to report. Run a protocol with a table [match] or "
+            "[topology] first: netphys run PROTOCOL --out FOLDER."
         )
     first = next(iter(results.values()))
     protocol = make_protocol(first.provenance["protocol"])

@@ -46,8 +46,10 @@ def save_story(
     path : Path
         The file.
     """
-    if protocol.match.analysis == "rsa":
+    if protocol.analysis == "rsa":
         from netphys.study.story_rsa import find_findings
+    elif protocol.analysis == "topology":
+        from netphys.study.story_topology import find_findings
     else:
         from netphys.study.story_encoding import find_findings
     findings = find_findings(protocol, results)
@@ -57,7 +59,9 @@ def save_story(
         _show(sessions[SUBJECT], results),
         _record(sessions),
         Section("Results", findings.results.text, findings.results.pictures),
-        Section("Brain match", findings.match.text, findings.match.pictures, findings.match.tables),
+        Section(
+            findings.heading, findings.match.text, findings.match.pictures, findings.match.tables
+        ),
         Section(
             "Controls", findings.controls.text, findings.controls.pictures, findings.controls.tables
         ),
@@ -66,6 +70,7 @@ def save_story(
         _trace(protocol, sessions, results),
     ]
     dataset = _get_dataset(results)
+    brain = {"Brain": dataset.get("title", protocol.match.dataset)} if protocol.match else {}
     return save_report(
         path,
         sections,
@@ -76,7 +81,7 @@ def save_story(
         facts={
             "Subject": sessions[SUBJECT].provenance["subject"]["name"],
             "Stimuli": f"{len(sessions[SUBJECT].trial_table):,}",
-            "Brain": dataset.get("title", protocol.match.dataset),
+            **brain,
             "netphys": read_version(),
         },
     )
