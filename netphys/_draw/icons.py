@@ -79,7 +79,14 @@ def check_images(
 
 
 def place_image(
-    ax: Axes, image: np.ndarray, x: float, y: float, *, size: float, inside: bool = True
+    ax: Axes,
+    image: np.ndarray,
+    x: float,
+    y: float,
+    *,
+    size: float,
+    inside: bool = True,
+    edge: str | None = None,
 ) -> None:
     """Put a picture at a place of the axes' data.
 
@@ -94,15 +101,17 @@ def place_image(
     size : float
         Its larger side in points.
     inside : bool
-        Whether it is cut off at the frame.
+        Whether it is left out where its middle lies outside the axes.
+    edge : str, optional
+        Colour of a frame around it.
     """
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     zoom = size / max(image.shape[:2])
     box = OffsetImage(image, zoom=zoom, cmap="gray")
-    ax.add_artist(
-        AnnotationBbox(box, (x, y), frameon=False, pad=0, annotation_clip=inside, zorder=3)
-    )
+    frame = {"edgecolor": edge, "facecolor": edge, "lw": 1} if edge else None
+    options = {"pad": 0.12 if edge else 0, "annotation_clip": inside, "zorder": 3}
+    ax.add_artist(AnnotationBbox(box, (x, y), frameon=edge is not None, bboxprops=frame, **options))
 
 
 def find_runs(groups: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -51,12 +51,12 @@ def draw_map(
     for k, name in enumerate(names):
         own = np.array([g == name for g in groups]) if groups else np.ones(len(labels), bool)
         colour = f"C{k % 10}" if groups else POINT
-        size = 9 if images else 5
-        ax.plot(*places[own].T, "o", color=colour, ms=size, label=name or None, zorder=2)
+        ax.plot(*places[own].T, "o", color=colour, ms=5, label=name or None, zorder=2)
     if images:
         side = max(10.0, min(40.0, 150 / np.sqrt(len(labels))))
-        for (x, y), image in zip(places, images, strict=True):
-            place_image(ax, image, x, y, size=side)
+        for k, ((x, y), image) in enumerate(zip(places, images, strict=True)):
+            edge = f"C{names.index(groups[k]) % 10}" if groups else None
+            place_image(ax, image, x, y, size=side, edge=edge)
     elif len(labels) <= MAX_LABELS:
         for (x, y), label in zip(places, labels, strict=True):
             ax.annotate(

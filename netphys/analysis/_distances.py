@@ -45,7 +45,7 @@ def find_labels(x: xr.DataArray, name: str, by: str) -> tuple[np.ndarray, list[s
             f"{name}={by!r} has {len(labels)} label in {len(values)} trials. At least two are "
             "needed; name a coordinate that tells trials apart, such as 'stimulus_id'."
         )
-    return codes, [str(v) for v in labels]
+    return codes, labels.tolist()
 
 
 def measure_distances(
@@ -71,6 +71,8 @@ def measure_distances(
         facts["noise"] = noise if isinstance(noise, str) else "given"
     function = _choose(metric, codes, runs, noise, prior)
     lead = values.shape[:-2]
+    if not lead:
+        return function(values), facts
     flat = values.reshape(-1, *values.shape[-2:])
     return np.stack([function(v) for v in flat]).reshape(*lead, *[codes.max() + 1] * 2), facts
 
@@ -95,8 +97,9 @@ def average_groups(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def check_finite(x: xr.DataArray, codes: np.ndarray, labels: list[str]) -> None:
     """Raise if a trial of (..., trial, unit) holds NaN or infinite values."""
-    bad = ~np.isfinite(x.to_numpy())
-    if bad.any():
+    finite = np.isfinite(x.to_numpy())
+    if not finite.all():
+        bad = ~finite
         trials = bad.any(axis=-1).reshape(-1, x.sizes["trial"]).any(axis=0)
         name = f" at {x.name!r}" if x.name else ""
         raise ValueError(
@@ -175,8 +178,9 @@ def _choose(
         return lambda v: compute_distances(
             average_groups(v, codes), metric=metric, precision=get_precision(v)
         )
-    options = {"prior": prior} if metric == "poisson" else {}
-    return lambda v: compute_distances(average_groups(v, codes), metric=metric, **options)
+    if metric == "poisson":
+        return lambda v: compute_distances(average_groups(v, codes), metric=metric, prior=prior)
+    return lambda v: measure_blocks(iter([v]), codes, metric)
 
 
 def split_units(n_trials: int, n_units: int) -> list[slice]:

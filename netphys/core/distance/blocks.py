@@ -55,16 +55,21 @@ class DistanceSums:
         """
         if block.ndim != 2 or len(block) != len(self._product):
             raise ValueError(f"block has shape {block.shape}. Give ({len(self._product)}, units).")
-        x = np.array(block, np.float64)
-        if self.metric == "euclidean":
-            x -= x.mean(axis=0)
+        x = np.asarray(block)
+        if x.dtype not in (np.float32, np.float64):
+            x = x.astype(np.float64)
+        if self.metric == "euclidean":  # the same for all patterns, so it need not be exact
+            shift = np.full(len(x), 1 / len(x), x.dtype) @ x
+            x = np.subtract(x, shift, dtype=np.float64)
         elif self.metric == "correlation":
             if self._shift is None:
-                self._shift = x.mean(axis=1)
+                self._shift = x.mean(axis=1, dtype=np.float64)
             np.minimum(self._low, x.min(axis=1), out=self._low)
             np.maximum(self._high, x.max(axis=1), out=self._high)
-            x -= self._shift[:, None]
+            x = np.subtract(x, self._shift[:, None], dtype=np.float64)
             self._sum += x.sum(axis=1)
+        else:
+            x = x.astype(np.float64, copy=False)
         self._product += x @ x.T
         self.n_units += x.shape[1]
 

@@ -77,11 +77,13 @@ def compute_distances(
     if metric in ("correlation", "cosine"):
         distances = _compute_angles(xp, x, metric)
     else:
-        distances = _compute_squares(xp, x, metric, precision, prior) / x.shape[-1]
-    distances = (distances + xp.matrix_transpose(distances)) / 2
-    distances = xp.where(distances < 0, xp.zeros_like(distances), distances)  # rounding
-    same = xp.eye(x.shape[-2], dtype=xp.bool, device=device(x))
-    return xp.where(same & ~xp.isnan(distances), xp.zeros_like(distances), distances)
+        distances = _compute_squares(xp, x, metric, precision, prior)
+        distances /= x.shape[-1]
+    distances = xp.clip(distances, 0, None)  # rounding
+    diagonal = xp.linalg.diagonal(distances)
+    every = range(x.shape[-2])
+    distances[..., every, every] = xp.where(xp.isnan(diagonal), diagonal, 0.0)
+    return distances
 
 
 def expand_square(xp: Any, product: Any) -> Any:
@@ -100,7 +102,9 @@ def expand_square(xp: Any, product: Any) -> Any:
         Of the same shape.
     """
     square = xp.linalg.diagonal(product)
-    return square[..., :, None] + square[..., None, :] - product - xp.matrix_transpose(product)
+    distances = square[..., :, None] + square[..., None, :]
+    distances -= product + xp.matrix_transpose(product)
+    return distances
 
 
 def to_float64(xp: Any, x: Any) -> Any:
@@ -116,7 +120,7 @@ def to_float64(xp: Any, x: Any) -> Any:
     Returns
     -------
     x : array of float64
-        On the same device.
+        On the same device; the array itself if it is float64 already.
 
     Raises
     ------
@@ -125,7 +129,7 @@ def to_float64(xp: Any, x: Any) -> Any:
     """
     if is_torch_namespace(xp) and device(x).type == "mps":
         raise ValueError("x is on the device 'mps', which has no float64. Move it: x.cpu().")
-    return xp.astype(x, xp.float64)
+    return xp.astype(x, xp.float64, copy=False)
 
 
 def apply_precision(xp: Any, x: Any, precision: Any) -> Any:
@@ -200,7 +204,8 @@ def _compute_angles(xp: Any, x: Any, metric: str) -> Any:
     length = xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
     nan = xp.full_like(length, float("nan"))
     x = x / xp.where(length > 0, length, nan)
-    return 1 - x @ xp.matrix_transpose(x)
+    product = x @ xp.matrix_transpose(x)
+    return 1 - (product + xp.matrix_transpose(product)) / 2
 
 
 def _compute_squares(xp: Any, x: Any, metric: str, precision: Any, prior: tuple) -> Any:
