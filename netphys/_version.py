@@ -8,6 +8,7 @@ _EXTRAS = {  # package: what needs it, and the extra that brings it
     ),
     **dict.fromkeys(("hdf5plugin", "zstandard"), ("a packed session", "pack")),
     "ripser": ("persistent homology beyond degree 0", "topology"),
+    "rsatoolbox": ("exchange with rsatoolbox", "rsatoolbox"),
     "accelerate": ("device_map=", "sharded"),
     **dict.fromkeys(("dask", "distributed"), ("Session.to_dask", "dask")),
 }

@@ -116,7 +116,7 @@ def test_wheel_names_licence_version_and_extras(wheel):
     assert "\nLicense-Expression: BSD-3-Clause\n" in metadata
     assert "\nRequires-Python: >=3.11\n" in metadata
     extras = {"record", "brain", "tensor", "minilm", "pack", "dask", "sharded", "topology"}
-    extras |= {"all", "test", "gpu-test", "bench"}
+    extras |= {"rsatoolbox", "all", "test", "gpu-test", "bench"}
     assert set(re.findall(r"^Provides-Extra: (\S+)", metadata, re.MULTILINE)) == extras
     core = re.findall(r"^Requires-Dist: ([\w.-]+)[^;\n]*$", metadata, re.MULTILINE)
     assert not {"torch", "transformers", "safetensors", "pillow"} & set(core)
