@@ -153,7 +153,8 @@ def test_get_bibtex_returns_entries_in_order():
 
 @pytest.mark.parametrize("key", sorted(ENTRIES))
 def test_entry_is_complete_bibtex(key):
-    kind, fields = ENTRIES[key]
+    fields = ENTRIES[key]
+    kind = fields["kind"]
     needed = {"article": "journal", "inproceedings": "booktitle"}
     if kind in needed:
         assert {"author", "title", "year", needed[kind]} <= set(fields)

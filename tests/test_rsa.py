@@ -294,6 +294,19 @@ def test_rdm_plot_names_conditions_and_units(ax):
         make_people().plot(ax)
 
 
+def test_rdm_plot_names_groups_and_shows_pictures(ax):
+    rdm = to_rdm(make_pairs()[0], conditions=[f"c{i}" for i in range(10)])
+    groups = {f"c{i}": "face" if i < 4 else "house" for i in range(10)}
+    images = list(np.random.default_rng(0).random((10, 6, 6, 3)))
+    rdm.plot(ax, groups=groups, images=images)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["face", "house"]
+    assert ax.get_yticks().tolist() == [1.5, 6.5] and len(ax.artists) == 20
+    with pytest.raises(ValueError, match="groups lacks 9 conditions, such as 'c1'"):
+        rdm.plot(groups={"c0": "face"})
+    with pytest.raises(ValueError, match="images has 1 pictures for 10 conditions"):
+        rdm.plot(images=images[:1])
+
+
 def test_rdm_is_saved_and_describes_itself(tmp_path):
     rdm = compute_rdm(make_patterns(np.eye(4), list("aabb")))
     read = RDM.load(rdm.save(tmp_path / "r.nc"))

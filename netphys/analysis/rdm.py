@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -13,6 +16,7 @@ from netphys.data.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from rsatoolbox.rdm import RDMs
 
 WORDS = {
     "correlation": "1 minus Pearson's correlation over units",
@@ -52,7 +56,9 @@ class RDM(Result):
             Keys of `netphys.data.citations`.
         """
         noisy = self.params.get("metric") in ("mahalanobis", "crossnobis")
-        return (*super().get_citations(), *(("walther2016",) if noisy else ()))
+        scaled = any("kriegeskorte2012" in step for step in self.params.get("steps", ()))
+        more = (("walther2016", noisy), ("kriegeskorte2012", scaled))
+        return (*super().get_citations(), *(key for key, used in more if used))
 
     @property
     def conditions(self) -> list[str]:
@@ -128,13 +134,54 @@ class RDM(Result):
         table["dissimilarity"] = pairs.reshape(-1)
         return table
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def to_csv(self, path: str | os.PathLike, *, overwrite: bool = False) -> Path:
+        """Write the dissimilarities to a text file, as `netphys.analysis.exchange.save_csv`.
+
+        Parameters
+        ----------
+        path : path-like
+            File to make, usually ending in .csv.
+        overwrite : bool
+            Replace an existing file.
+
+        Returns
+        -------
+        path : Path
+            The file.
+        """
+        from netphys.analysis.exchange import save_csv
+
+        return save_csv(self, path, overwrite=overwrite)
+
+    def to_rsatoolbox(self) -> RDMs:
+        """Return the matrices as RDMs of rsatoolbox, as `netphys.analysis.exchange` makes them.
+
+        Returns
+        -------
+        rdms : rsatoolbox.rdm.RDMs
+            One per combination of labels of the other dims.
+        """
+        from netphys.analysis.exchange import to_rsatoolbox
+
+        return to_rsatoolbox(self)
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        groups: Mapping[str, str] | None = None,
+        images: Sequence[np.ndarray] | None = None,
+    ) -> Axes:
         """Draw one matrix as a heat map.
 
         Parameters
         ----------
         ax : Axes, optional
             Where to draw; a new figure if left out.
+        groups : mapping of str to str, optional
+            Group of each condition: runs of one group are named at the axes in place of conditions.
+        images : sequence of ndarray, optional
+            A picture per condition, in their order, beside its row and below its column.
 
         Returns
         -------
@@ -144,8 +191,10 @@ class RDM(Result):
         Raises
         ------
         ValueError
-            If there are several matrices: pick one with `select`.
+            If there are several matrices: pick one with `select`; or groups or images do not fit
+            the conditions.
         """
+        from netphys._draw.icons import check_groups, check_images
         from netphys._draw.rdm import draw_rdm
 
         several = [d for d in self.extra_dims if self.data.sizes[d] > 1]
@@ -169,6 +218,8 @@ class RDM(Result):
             unit=str(self.data.attrs.get("units", "dissimilarity")),
             title=f"{title}n = {len(self.conditions)} conditions",
             ax=ax,
+            groups=check_groups(groups, self.conditions),
+            images=check_images(images, self.conditions),
         )
 
     def summary(self) -> str:
@@ -205,10 +256,11 @@ class RDM(Result):
             Sentences in the past tense.
         """
         p, n = self.params, len(self.conditions)
+        steps = f" They were then {', then '.join(p['steps'])}." if p.get("steps") else ""
         if p.get("source") == "stored":
             return (
                 f"Representational dissimilarity matrices of {n} conditions were taken as stored "
-                f"(dissimilarity: {p['metric']})."
+                f"(dissimilarity: {p['metric']}).{steps}"
             )
         low, high = p["n_trials"]
         number = f"{low}" if low == high else f"{low} to {high}"
@@ -223,5 +275,5 @@ class RDM(Result):
         return (
             f"Representational dissimilarity matrices were computed{layers} between the activity "
             f"patterns of {n} conditions ({trials}; {p['by']}{pool}) as "
-            f"{WORDS[p['metric']]}{folds}{noise} [{cited}]."
+            f"{WORDS[p['metric']]}{folds}{noise} [{cited}].{steps}"
         )

@@ -22,6 +22,13 @@ from netphys.analysis._distances import (
 )
 from netphys.analysis.comparison import Comparison, compare_rdms, compute_rsa_ceiling
 from netphys.analysis.rdm import PAIR, RDM
+from netphys.analysis.rdm_tools import (
+    average_rdms,
+    make_category_rdm,
+    merge_rdms,
+    sort_rdm,
+    transform_rdm,
+)
 from netphys.core.compare import compute_pairs
 from netphys.data.cohort import Cohort
 from netphys.data.session import Session
@@ -29,11 +36,16 @@ from netphys.data.session import Session
 __all__ = [
     "RDM",
     "Comparison",
+    "average_rdms",
     "compare_rdms",
     "compute_layer_rdms",
     "compute_rdm",
     "compute_rsa_ceiling",
+    "make_category_rdm",
+    "merge_rdms",
+    "sort_rdm",
     "to_rdm",
+    "transform_rdm",
 ]
 
 UNITS = {
