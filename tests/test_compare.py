@@ -220,3 +220,5 @@ def test_human_and_monkey_it_agree_as_published():
     pairs = {str(rdm["name"])[:3]: np.asarray(rdm["RDM"]) for rdm in file["RDMs_mIT_hIT_fig1"]}
     r = compare_pairs(pairs["hIT"], pairs["mIT"], method="pearson")
     assert r[0, 0] == pytest.approx(0.4912, abs=5e-5)
+    rho = compare_pairs(pairs["hIT"], pairs["mIT"], method="spearman")
+    assert rho[0, 0] == pytest.approx(0.4389, abs=5e-5)
