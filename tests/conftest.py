@@ -163,3 +163,17 @@ def gpt2() -> netphys.Subject:
 @pytest.fixture
 def tokens() -> netphys.Stimuli:
     return make_stimuli("gpt2")
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Studies evaluate whole models with 19 draws: what the numbers are is tested elsewhere."""
+    from netphys.study import geometry
+
+    whole = geometry.evaluate
+
+    def evaluate(*args, n_permutations, n_bootstraps, **options):
+        few = {"n_permutations": min(n_permutations, 19), "n_bootstraps": min(n_bootstraps, 19)}
+        return whole(*args, **few, **options)
+
+    monkeypatch.setattr(geometry, "evaluate", evaluate)

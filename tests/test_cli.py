@@ -322,6 +322,7 @@ def test_fetch_of_an_unknown_dataset_suggests_another(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_compare_matches_one_session(matched, capsys):
     session, twin = (str(matched / "out" / f"{n}.nwb") for n in ("subject", "untrained"))
     assert main(["compare", session, "simulated", "--twin", twin, "--quiet"]) == 0

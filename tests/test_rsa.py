@@ -498,6 +498,7 @@ def test_noise_is_significant_as_often_as_p_says():
     assert 0.02 <= np.mean(hits) <= 0.085 and np.mean(corrected) <= 0.085
 
 
+@pytest.mark.slow
 def test_ordered_conditions_need_shifts():
     """Unrelated smooth series of 100 samples: permutation calls all significant, shifts 5 %."""
     rng = np.random.default_rng(1)

@@ -364,6 +364,7 @@ def test_renew_report_says_what_is_missing(copy, tmp_path):
 # One session against a dataset
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_compare_session_gives_what_the_protocol_gives(quickstart):
     folder, study = quickstart
     results = compare_session(
@@ -374,6 +375,7 @@ def test_compare_session_gives_what_the_protocol_gives(quickstart):
     xr.testing.assert_identical(results["match"].stats, study.results["match"].stats)
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_compare_session_without_a_twin_at_chosen_sites(small):
     path = small / "out" / "subject.nwb"
     match = compare_session(path, "simulated", sites=["transformer.h.*"], seed=3)["match"]
@@ -383,6 +385,7 @@ def test_compare_session_without_a_twin_at_chosen_sites(small):
     assert "twin_difference" not in match.stats and "no untrained twin" in match.summary()
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_compare_session_takes_all_sites_where_none_is_standard(tmp_path_factory):
     path = tmp_path_factory.mktemp("mlp") / "a.nwb"
     record(path, "builtin:sentences", sites=["mlp"])

@@ -76,6 +76,7 @@ def test_study_gives_sessions_results_and_report(small):
     assert make_protocol(found.provenance["protocol"]) == load_protocol(folder / "small.toml")
 
 
+@pytest.mark.slow
 def test_study_is_the_function_on_the_layers(small):
     results = small[1].results
     options = {"n_draws": 2, "grid": make_grid(6), "n_permutations": 19, "rng": 3}
@@ -84,6 +85,7 @@ def test_study_is_the_function_on_the_layers(small):
     np.testing.assert_array_equal(again.null, results["tolerance"].null)
 
 
+@pytest.mark.slow
 def test_far_layers_of_trained_networks_are_told_apart(small):
     found = small[1].results["tolerance"]
     assert (found.stats["accuracy"].sel(descriptor=["rdm", "ranked", "rgtm"]) > 0.8).all()
@@ -103,6 +105,7 @@ def test_report_says_what_was_found_and_what_it_is_worth(small):
     assert "nan" not in {word.strip("().,;:") for word in text.split()}
 
 
+@pytest.mark.slow
 def test_study_again_keeps_sessions_and_results(small):
     folder, study = small
     before, report = date(folder / "out", ".n*"), study.report.read_bytes()
@@ -114,6 +117,7 @@ def test_study_again_keeps_sessions_and_results(small):
     assert load_results(folder / "out", "rsa") == {}
 
 
+@pytest.mark.slow
 def test_study_without_controls_or_thresholds(small):
     folder = small[0]
     overrides = ["topology.descriptors=['ranked','rdm']", "topology.noise=[0.2]"]
@@ -149,6 +153,7 @@ def test_what_does_not_fit_is_said_before_recording(overrides, message, tmp_path
     assert list_files(tmp_path) == ["small.toml"]
 
 
+@pytest.mark.slow
 def test_networks_of_the_same_weights_are_refused_whatever_their_names(small):
     folder, study = small
     sessions = study.sessions | {"trained-2": study.sessions["subject"]}
