@@ -254,8 +254,9 @@ def compare_rdms(
     The test of ordered conditions concerns what two RDMs share beyond distance in time: the mean
     of each lag is taken out of both first, and shifts count as many draws as they are worth
     (unrelated series of 100 samples, smoothed by 1, 2, 4 and 8: 6, 5, 7 and 8 % false positives at
-    .05, of 400 each; nearly all if labels are permuted). It takes Spearman's statistic for rank methods, Pearson's for whitened ones and second moments.
-    Filter out trends from beginning to end before.
+    .05, of 400 each; nearly all if labels are permuted). It takes Spearman's statistic for rank
+    methods, Pearson's for whitened ones and second moments. Filter out trends from beginning to end
+    before.
 
     References
     ----------
