@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from netphys._check import check_option
-from netphys.core.resample import MIN_PARTICIPANTS, MIN_STIMULI
+from netphys.core.resample import MIN_PARTICIPANTS, MIN_SEEDS, MIN_STIMULI
+from netphys.core.square import count_conditions
 
 FACTORS = ("stimuli", "participants", "seeds")
-MIN_SEEDS = 5
 MIN_BLOCKS = 10  # of ordered stimuli
 PLATEAU = 0.9  # share of the rise of dissimilarity with distance in time that ends a block
 
@@ -72,7 +72,7 @@ def find_sampling(
     `target` has axes (..., participant, pair).
     """
     n_people = target.shape[-2]
-    n = round((1 + np.sqrt(1 + 8 * target.shape[-1])) / 2)
+    n = count_conditions(target.shape[-1])
     block = find_block(target.reshape(-1, target.shape[-1]), n) if order == "ordered" else 1
     n_blocks = -(-n // block)
     sizes = {"stimuli": n_blocks, "participants": n_people, "seeds": min(seeds, default=1)}

@@ -350,10 +350,8 @@ def _label(
         "ceiling_p": (),
         "difference_interval": ("model", "model_2", "side"),
     }
-    dims |= {
-        k: ("model", "model_2") for k in found[0] if k.startswith("difference") and k not in dims
-    }
-    dims["interval"] = ("model", "side")
+    paired = [k for k in found[0] if k.startswith("difference") and k not in dims]
+    dims |= dict.fromkeys(paired, ("model", "model_2"))
 
     def join(name: str) -> np.ndarray:
         return np.stack([f[name] for f in found]).reshape((*shape, *found[0][name].shape))

@@ -217,16 +217,6 @@ class Evaluation(Result):
         )
         return " ".join(text)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return the scores of participants as a table.
-
-        Returns
-        -------
-        table : DataFrame
-            One row per model, participant and label of a kept dim.
-        """
-        return super().to_frame()
-
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the models over the noise ceiling; over time as curves.
 

@@ -30,6 +30,7 @@ from netphys.analysis.rdm_tools import (
     transform_rdm,
 )
 from netphys.core.compare import compute_pairs
+from netphys.core.square import make_square
 from netphys.data.cohort import Cohort
 from netphys.data.session import Session
 
@@ -409,10 +410,7 @@ def _make_square(array: np.ndarray, labels: list[str], n_dims: int) -> np.ndarra
             raise ValueError(
                 f"values has {array.shape[-1]} pairs; {n} conditions have {n * (n - 1) // 2}."
             )
-        i, j = np.triu_indices(n, 1)
-        square = np.zeros((*array.shape[:-1], n, n))
-        square[..., i, j] = square[..., j, i] = array
-        return square
+        return make_square(array)
     if array.ndim != n_dims + 2 or array.shape[-2:] != (n, n):
         raise ValueError(
             f"values has shape {array.shape}. Give (*dims, {n}, {n}) or (*dims, "

@@ -10,13 +10,12 @@ import pandas as pd
 
 from netphys._check import suggest
 from netphys.analysis._align import describe_p
+from netphys.core.resample import MIN_SEEDS
 from netphys.data.result import Result
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
-
-MIN_SEEDS = 5  # fewer say nothing of the population of seeds
 
 
 @dataclass(frozen=True, eq=False, repr=False)

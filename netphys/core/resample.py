@@ -9,7 +9,7 @@ from netphys._check import check_option, check_positive
 
 ALTERNATIVES = ("greater", "less", "two-sided")
 CORRECTIONS = ("bh", "by")
-MIN_PARTICIPANTS, MIN_STIMULI = 6, 20  # below these no interval claims a population
+MIN_PARTICIPANTS, MIN_STIMULI, MIN_SEEDS = 6, 20, 5  # below these nothing is said of others
 
 
 def make_permutations(n: int, n_draws: int, *, rng: np.random.Generator) -> np.ndarray:

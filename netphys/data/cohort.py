@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 
 from netphys._check import check_option, check_type, suggest
+from netphys.core.resample import MIN_SEEDS
 from netphys.data._cohort_file import MANIFEST, is_finished, load_manifest
 from netphys.data.nwb_header import SessionFileError
 from netphys.data.session import Session, open_session
 
 FACTORS = {"seed": "seed", "checkpoint": "model", "model": "model"}  # what varies, and its dim
-MIN_SEEDS = 5
 _STEP = re.compile(r"(?:step|checkpoint|ckpt|iter)[-_]?(\d+)", re.IGNORECASE)
 
 

@@ -15,8 +15,8 @@ from netphys.analysis.evaluation import Evaluation
 from netphys.analysis.rsa import RDM, compute_layer_rdms, compute_rdm, to_rdm
 from netphys.brain.datasets import load_brain
 from netphys.brain.match import match_rdms
-from netphys.brain.match_result import MIN_SEEDS, RSAMatch
-from netphys.core.resample import MIN_STIMULI
+from netphys.brain.match_result import RSAMatch
+from netphys.core.resample import MIN_SEEDS, MIN_STIMULI
 from netphys.data.cohort import Cohort
 from netphys.data.result import Result
 from netphys.data.session import Session

@@ -11,7 +11,8 @@ from netphys._options import SUBJECT
 from netphys.analysis.comparison import Comparison
 from netphys.analysis.evaluation import Evaluation
 from netphys.analysis.rdm import RDM
-from netphys.brain.match_result import MIN_SEEDS, RSAMatch
+from netphys.brain.match_result import RSAMatch
+from netphys.core.resample import MIN_SEEDS
 from netphys.data.result import Result
 from netphys.protocol import Protocol
 from netphys.report import Picture, format_number, format_p, make_picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from netphys.core.compare.whitened import count_conditions
+from netphys.core.square import count_conditions
 
 
 class Engine:

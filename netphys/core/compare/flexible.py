@@ -9,7 +9,8 @@ from netphys._check import check_option
 from netphys.core.compare.quadratic import Quadratic
 from netphys.core.compare.ranked import Ranked
 
-RULES = ("selected", "weighted", "interpolated")
+MIXED = ("weighted", "interpolated")
+RULES = ("selected", *MIXED)
 
 
 def fit_mixture(
@@ -33,8 +34,8 @@ def fit_mixture(
     index : ndarray of int, shape (n_mixed,)
         Which of the engine's components are mixed.
     rule : str
-        "selected": the component with the best mean similarity. "weighted": non-negative weights of
-        all. "interpolated": of two neighbours in the order of `index`.
+        "weighted": non-negative weights of all. "interpolated": of two neighbours in the order of
+        `index`. For the best one alone see `select_component`.
 
     Returns
     -------
@@ -57,9 +58,7 @@ def fit_mixture(
     .. [1] Khaligh-Razavi SM, Kriegeskorte N (2014). PLoS Comput Biol 10:e1003915.
        doi:10.1371/journal.pcbi.1003915
     """
-    check_option("rule", rule, RULES)
-    if rule == "selected":
-        return select_component(engine.compare(weights)[0][:, engine.mixed[index]], people)
+    check_option("rule", rule, MIXED)
     quadratic = engine.fitted if isinstance(engine, Ranked) else engine
     n_data, at = quadratic.n_data, quadratic.components[index]
     cross, _, scale = quadratic.measure(weights)

@@ -8,7 +8,8 @@ from scipy.optimize import minimize
 
 from netphys._check import check_option
 from netphys._options import MOMENTS
-from netphys.core.compare.whitened import check_noise, count_conditions
+from netphys.core.compare.whitened import check_noise
+from netphys.core.square import make_square
 
 NEGATIVE = 1e-8  # an eigenvalue below minus this share of the largest is no rounding
 
@@ -76,11 +77,7 @@ def compare_moments(
 def _to_square(rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise ValueError("an RDM holds NaN. Leave out the conditions or the RDM concerned.")
-    n = count_conditions(rows.shape[1])
-    square = np.zeros((len(rows), n, n))
-    i, j = np.triu_indices(n, 1)
-    square[:, i, j] = square[:, j, i] = rows
-    return square
+    return make_square(rows)
 
 
 def _centre(rows: np.ndarray) -> np.ndarray:

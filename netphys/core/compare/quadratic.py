@@ -10,6 +10,7 @@ from netphys._options import WHITENED
 from netphys.core.compare._engine import Engine
 from netphys.core.compare.pools import Pools, average_tests
 from netphys.core.compare.whitened import check_noise
+from netphys.core.square import make_square
 
 CHUNK_BYTES = 48e6  # of weighted products that are held at a time
 _FLAT = 1e-12  # a variance below this share of the mean square is rounding
@@ -44,7 +45,7 @@ class Quadratic(Engine):
         if noise is not None and noise.ndim == 2:
             raise ValueError(
                 "noise is a covariance of conditions, which says nothing of a condition drawn "
-                "twice. Give its diagonal, or resample participants only."
+                "twice. Give its diagonal."
             )
         self.precision = np.ones(n) if noise is None else 1 / noise
         self.centred, self.whitened = "pearson" in method, method in WHITENED
@@ -59,9 +60,7 @@ class Quadratic(Engine):
         self.products = products.reshape(-1, rows.shape[1])
         self.squares = self.rows**2
         if self.whitened:
-            square = np.zeros((len(self.rows), n, n))
-            square[:, self.first, self.second] = square[:, self.second, self.first] = -self.rows / 2
-            self.halves = square.reshape(-1, n)
+            self.halves = make_square(-self.rows / 2).reshape(-1, n)
 
     def compare(
         self, weights: np.ndarray, pools: Pools | None = None
@@ -142,11 +141,10 @@ class Quadratic(Engine):
         its precision, and so do pairs.
         """
         if not (self.precision == 1).all():
-            raise_weights = weights * self.precision
-            pairs = self.weigh_pairs(raise_weights)
+            weights = weights * self.precision
+            pairs = self.weigh_pairs(weights)
             cross = (pairs @ self.products.T).reshape(cross.shape)
             square = pairs @ self.squares.T
-            weights = raise_weights
         n, k, n_rows = len(weights), self.n_conditions, len(self.rows)
         sums = (self.halves @ weights.T).reshape(n_rows, k, n).transpose(2, 0, 1)
         bend = 2 * self.precision + weights.sum(axis=1, keepdims=True) - 2 * weights

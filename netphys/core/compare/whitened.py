@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from netphys.core.square import count_conditions, make_square
+
 
 def whiten_pairs(rows: np.ndarray, *, noise: np.ndarray | None = None) -> np.ndarray:
     """Return vectors whose dot product is that of RDMs in the metric of their noise.
@@ -40,10 +42,8 @@ def whiten_pairs(rows: np.ndarray, *, noise: np.ndarray | None = None) -> np.nda
     """
     rows = np.atleast_2d(np.asarray(rows, np.float64))
     n = count_conditions(rows.shape[1])
-    i, j = np.triu_indices(n, 1)
     known = np.isfinite(rows).all(axis=0)
-    halves = np.zeros((len(rows), n, n))
-    halves[:, i, j] = halves[:, j, i] = np.where(known, -rows / 2, 0.0)
+    halves = make_square(np.where(known, -rows / 2, 0.0))
     noise = check_noise(noise, n)
     if noise is not None and noise.ndim == 2:
         if not known.all():
@@ -53,8 +53,7 @@ def whiten_pairs(rows: np.ndarray, *, noise: np.ndarray | None = None) -> np.nda
             )
         return _whiten_by_covariance(halves, noise)
     precision = np.ones(n) if noise is None else 1 / noise
-    present = np.zeros((n, n))
-    present[i, j] = present[j, i] = known
+    present = make_square(known.astype(np.float64))
     return _whiten_by_variances(halves, precision, present)
 
 
@@ -90,33 +89,6 @@ def check_noise(noise: np.ndarray | None, n: int) -> np.ndarray | None:
     if not (np.isfinite(values).all() and values.min() > 1e-12 * values.max() > 0):
         raise ValueError("noise must be positive: variances above 0, or a covariance of full rank.")
     return noise
-
-
-def count_conditions(n_pairs: int) -> int:
-    """Return the number of conditions that have so many pairs.
-
-    Parameters
-    ----------
-    n_pairs : int
-        Length of an RDM's vector.
-
-    Returns
-    -------
-    n : int
-        Number of conditions.
-
-    Raises
-    ------
-    ValueError
-        If no number of conditions has so many pairs.
-    """
-    n = round((1 + np.sqrt(1 + 8 * n_pairs)) / 2)
-    if n * (n - 1) // 2 != n_pairs:
-        raise ValueError(
-            f"{n_pairs} pairs are those of no number of conditions. Give all pairs of each RDM, "
-            "NaN where one is unknown."
-        )
-    return n
 
 
 def _whiten_by_variances(

@@ -7,6 +7,7 @@ from scipy.stats import rankdata
 
 from netphys._check import check_option, check_positive, check_type
 from netphys.core.compare.pairs import compute_pairs
+from netphys.core.square import make_square
 
 SCALES = ("rank", "quantile", "value")
 
@@ -128,9 +129,7 @@ def join_rdm(pairs: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         Symmetric.
     """
     n = diagonal.shape[-1]
-    i, j = np.triu_indices(n, 1)
-    square = np.empty((*pairs.shape[:-1], n, n))
-    square[..., i, j] = square[..., j, i] = pairs
+    square = make_square(np.asarray(pairs, np.float64))
     square[..., np.arange(n), np.arange(n)] = diagonal
     return square
 
