@@ -44,9 +44,21 @@ def describe_pairs(
     if descriptor == "rgtm":
         return threshold_pairs(scale_pairs(pairs, scale), *thresholds, scale)
     lower, upper = thresholds
+    if unreachable == "rank" and lower < upper and scale != "quantile":
+        return _rank_geodesics(scale_pairs(pairs, scale), n, lower, upper)
     square = join_rdm(pairs, np.zeros((*pairs.shape[:-1], n)))
     square = compute_rgdm(square, lower=lower, upper=upper, scale=scale, unreachable=unreachable)
     return square[..., *np.triu_indices(n, 1)]
+
+
+def _rank_geodesics(pairs: np.ndarray, n: int, lower: float, upper: float) -> np.ndarray:
+    """Return ranks of geodesics, as `compute_rgdm` gives them, compiled; NaN for unknown RDMs."""
+    from netphys.core.topology._compiled import rank_paths
+
+    flat = pairs.reshape(-1, pairs.shape[-1])
+    unknown = np.isnan(flat).any(axis=1, keepdims=True)
+    ranks = rank_paths(np.where(unknown, 0.0, flat), lower, upper, n)
+    return np.where(unknown, np.nan, ranks).reshape(pairs.shape)
 
 
 def compute_gram(rows: np.ndarray) -> np.ndarray:
@@ -54,6 +66,28 @@ def compute_gram(rows: np.ndarray) -> np.ndarray:
     flat = rows.reshape(-1, rows.shape[-1])
     flat = flat - flat.mean(axis=0)  # distances stay, rounding errors shrink
     return flat @ flat.T
+
+
+def make_grams(
+    pairs: np.ndarray,
+    n: int,
+    descriptor: str,
+    cells: np.ndarray,
+    *,
+    scale: str,
+    unreachable: str,
+) -> np.ndarray:
+    """Return inner products (cell, row, row) of a descriptor of pairs (subject, label, pair).
+
+    An RDM without differences has no ranks: its descriptor is the same throughout.
+    """
+    rows = pairs.shape[0] * pairs.shape[1]
+    grams = np.empty((len(cells), rows, rows))
+    options = {"scale": scale, "unreachable": unreachable}
+    for gram, cell in zip(grams, cells.tolist(), strict=True):
+        found = describe_pairs(pairs, n, descriptor, thresholds=tuple(cell), **options)
+        gram[:] = compute_gram(np.nan_to_num(found, nan=0.5))
+    return grams
 
 
 def arrange_grams(grams: np.ndarray, orders: np.ndarray) -> np.ndarray:

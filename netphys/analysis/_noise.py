@@ -6,10 +6,9 @@ import numpy as np
 
 from netphys.analysis._identify import (
     ADAPTIVE,
-    compute_gram,
-    describe_pairs,
     draw_accuracy,
     evaluate_grams,
+    make_grams,
 )
 from netphys.core.resample import combine_variances, make_interval
 from netphys.core.topology.transform import rank_pairs
@@ -35,28 +34,6 @@ def add_noise(pairs: np.ndarray, size: float, *, rng: np.random.Generator) -> np
     return np.maximum(pairs + size * rng.standard_normal(pairs.shape), 0.0)
 
 
-def describe_all(
-    pairs: np.ndarray, n: int, descriptor: str, cells: np.ndarray, unreachable: str
-) -> np.ndarray:
-    """Return inner products (cell, row, row) of one descriptor of pairs (subject, label, pair).
-
-    `pairs` are ranks from 0 to 1 already but for the descriptor "rdm".
-    """
-    rows = int(np.prod(pairs.shape[:2]))
-    grams = np.empty((len(cells), rows, rows))
-    for gram, (lower, upper) in zip(grams, cells.tolist(), strict=True):
-        if descriptor == "rgdm" and lower < upper and unreachable == "rank":
-            from netphys.core.topology._compiled import rank_paths
-
-            flat = np.nan_to_num(pairs.reshape(rows, -1), nan=0.5)
-            gram[:] = compute_gram(rank_paths(flat, lower, upper, n))
-            continue
-        options = {"thresholds": (lower, upper), "scale": "value", "unreachable": unreachable}
-        kind = "rdm" if descriptor == "ranked" else descriptor  # ranks of ranks are the ranks
-        gram[:] = compute_gram(np.nan_to_num(describe_pairs(pairs, n, kind, **options), nan=0.5))
-    return grams
-
-
 def identify_once(
     pairs: np.ndarray,
     n: int,
@@ -74,7 +51,8 @@ def identify_once(
         adaptive = descriptor in ADAPTIVE
         own = cells if adaptive else np.array([[0.0, 1.0]])
         given = pairs if descriptor == "rdm" else ranks
-        grams = describe_all(given, n, descriptor, own, unreachable)
+        kind = "rdm" if descriptor == "ranked" else descriptor  # ranks of ranks are the ranks
+        grams = make_grams(given, n, kind, own, scale="value", unreachable=unreachable)
         predicted, chosen, every = evaluate_grams(grams, np.tile(labels, (shape[0], 1)))
         right = (every == labels).mean(axis=2)  # (cell, subject)
         spread = np.full((len(PARTS) + 1, shape[0]), np.nan)

@@ -9,16 +9,16 @@ import numpy as np
 import xarray as xr
 
 from netphys._check import check_option, check_type
-from netphys.analysis._align import align_rdms, check_draws, open_rng
+from netphys.analysis._align import check_draws, open_rng
 from netphys.analysis._identify import (
     ADAPTIVE,
     DESCRIPTORS,
-    compute_gram,
-    describe_pairs,
     draw_accuracy,
     evaluate_grams,
+    make_grams,
     sort_grid,
 )
+from netphys.analysis._subjects import check_subjects, stack_subjects
 from netphys.analysis.rdm import PAIR, RDM
 from netphys.core.resample import compute_p
 from netphys.core.topology.transform import check_grid
@@ -299,23 +299,17 @@ def identify(
     check_option("descriptor", descriptor, DESCRIPTORS)
     check_option("unreachable", unreachable, KEPT, "Distances to centroids need numbers.")
     check_draws("n_permutations", n_permutations)
-    _check_dims(rdm, across, label, descriptor)
     adaptive = descriptor in ADAPTIVE
+    needed = 4 if adaptive else 3
+    check_subjects(rdm, across, label, needed, f"are needed for descriptor={descriptor!r}.")
     if grid is not None and not adaptive:
         raise ValueError(f"grid= has no part in descriptor={descriptor!r}. Leave it out.")
     cells = np.array([[0.0, 1.0]])
     if adaptive:
         cells = sort_grid(check_grid(grid, scale, default=11))
-    data = align_rdms({"rdm": rdm})[0]["rdm"]
     others = [d for d in rdm.extra_dims if d not in (across, label)]
-    data = data.transpose(*others, across, label, *PAIR)
+    data, pairs = stack_subjects(rdm, (*others, across, label))
     n = data.sizes["condition"]
-    pairs = data.to_numpy()[..., *np.triu_indices(n, 1)]
-    if unknown := int(np.isnan(pairs).any(axis=-1).sum()):
-        raise ValueError(
-            f"rdm has {unknown} matrices that are unknown. Every {across} needs every {label}: "
-            "pick those with rdm.select(...)."
-        )
     generator, seed = open_rng(rng)
     options = {"scale": scale, "unreachable": unreachable}
     flat = pairs.reshape(-1, *pairs.shape[-3:])
@@ -344,10 +338,7 @@ def _identify_one(
 ) -> dict[str, np.ndarray]:
     """Identify with pairs (subject, label, pair)."""
     shape = pairs.shape[:2]
-    grams = np.empty((len(cells), shape[0] * shape[1], shape[0] * shape[1]))
-    for gram, cell in zip(grams, cells.tolist(), strict=True):
-        rows = describe_pairs(pairs, n, descriptor, thresholds=tuple(cell), **options)
-        gram[:] = compute_gram(np.nan_to_num(rows, nan=0.5))  # an RDM without differences
+    grams = make_grams(pairs, n, descriptor, cells, **options)
     labels = np.arange(shape[1])
     predicted, chosen, every = evaluate_grams(grams, np.tile(labels, (shape[0], 1)))
     return {
@@ -402,20 +393,3 @@ def _collect(
     )
     stats = xr.Dataset(stats, {**coords, **places})
     return Identification(accuracy, stats, null, params, dict(provenance))
-
-
-def _check_dims(rdm: RDM, across: str, label: str, descriptor: str) -> None:
-    hint = "Stack the RDMs of subjects and labels first."
-    for name, value in (("across", across), ("label", label)):
-        check_option(name, value, rdm.extra_dims, hint)
-    if across == label:
-        raise ValueError(f"across and label are both {across!r}. Name two dims.")
-    n_subjects, n_labels = rdm.data.sizes[across], rdm.data.sizes[label]
-    if n_labels < 2:
-        raise ValueError(f"rdm has {n_labels} {label}. At least two are needed to tell apart.")
-    needed = 4 if descriptor in ADAPTIVE else 3
-    if n_subjects < needed:
-        raise ValueError(
-            f"rdm has {n_subjects} {across}s. At least {needed} are needed for "
-            f"descriptor={descriptor!r}."
-        )

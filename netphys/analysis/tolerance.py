@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from netphys._check import check_option, check_positive, check_type
-from netphys.analysis._align import align_rdms, check_draws, open_rng
+from netphys.analysis._align import check_draws, open_rng
 from netphys.analysis._identify import DESCRIPTORS, sort_grid
 from netphys.analysis._noise import (
     add_noise,
@@ -16,7 +16,8 @@ from netphys.analysis._noise import (
     identify_once,
     make_crossed_interval,
 )
-from netphys.analysis.rdm import PAIR, RDM
+from netphys.analysis._subjects import check_subjects, stack_subjects
+from netphys.analysis.rdm import RDM
 from netphys.analysis.tolerance_result import NoiseTolerance
 from netphys.core.parallel import map_threads
 from netphys.core.resample import compute_p
@@ -118,14 +119,8 @@ def identify_under_noise(
     check_draws("n_permutations", n_permutations)
     _check_dims(rdm, across, label)
     cells = sort_grid(check_grid(grid, "rank", default=11))
-    data = align_rdms({"rdm": rdm})[0]["rdm"].transpose(across, label, *PAIR)
+    data, pairs = stack_subjects(rdm, (across, label))
     n = data.sizes["condition"]
-    pairs = data.to_numpy()[..., *np.triu_indices(n, 1)]
-    if unknown := int(np.isnan(pairs).any(axis=-1).sum()):
-        raise ValueError(
-            f"rdm has {unknown} matrices that are unknown. Every {across} needs every {label}: "
-            "pick those with rdm.select(...)."
-        )
     generator, seed = open_rng(rng)
     seeds = generator.integers(2**63, size=n_draws).tolist()
     spread = float(pairs.std())
@@ -247,19 +242,9 @@ def _check_levels(noise: Sequence[float]) -> tuple[float, ...]:
 
 
 def _check_dims(rdm: RDM, across: str, label: str) -> None:
-    for name, value in (("across", across), ("label", label)):
-        check_option(name, value, rdm.extra_dims, "Stack the RDMs of subjects and labels first.")
-    if across == label:
-        raise ValueError(f"across and label are both {across!r}. Name two dims.")
+    why = "are needed: one is left out, and thresholds are chosen by leaving out another."
+    check_subjects(rdm, across, label, MIN_SUBJECTS, why)
     if others := [d for d in rdm.extra_dims if d not in (across, label)]:
         raise ValueError(
             f"rdm has the dim {others[0]!r} too. Pick one: rdm.select({others[0]}=...)."
-        )
-    n_subjects, n_labels = rdm.data.sizes[across], rdm.data.sizes[label]
-    if n_labels < 2:
-        raise ValueError(f"rdm has {n_labels} {label}. At least two are needed to tell apart.")
-    if n_subjects < MIN_SUBJECTS:
-        raise ValueError(
-            f"rdm has {n_subjects} {across}s. At least {MIN_SUBJECTS} are needed: one is left out, "
-            "and thresholds are chosen by leaving out another."
         )
