@@ -21,6 +21,7 @@ from netphys._version import explain_missing
 from netphys.analysis._long import FIXED, Long, flatten_rdm, read_long, unflatten_rdm
 from netphys.analysis.rdm import PAIR, RDM
 from netphys.analysis.rsa import UNITS, to_rdm
+from netphys.data._files import make_whole
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs
@@ -180,18 +181,9 @@ def save_csv(rdm: RDM, path: str | os.PathLike, *, overwrite: bool = False) -> P
     `RDM.save` keeps everything.
     """
     check_type("rdm", rdm, RDM, "an RDM")
-    check_type("path", path, (str, os.PathLike), "the path of the file to make")
-    path = Path(path).expanduser()
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists. Choose another name, or pass overwrite=True.")
-    table = _make_table(rdm)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    try:
+    with make_whole(path, overwrite=overwrite) as (path, unfinished):
+        table = _make_table(rdm)
         table.to_csv(unfinished, index=False, na_rep="NaN", encoding="utf-8", lineterminator="\n")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

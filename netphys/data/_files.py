@@ -6,10 +6,14 @@ system call that they replace.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+from netphys._check import check_type
 
 try:
     import fcntl
@@ -17,6 +21,22 @@ except ImportError:  # Windows
     fcntl = None
 
 _seek_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def make_whole(path: str | os.PathLike, *, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """Give the path of a file to make, and where to write it: it gets its name when complete."""
+    check_type("path", path, (str, os.PathLike), "the path of the file to make")
+    path = Path(path).expanduser()
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists. Choose another name, or pass overwrite=True.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        yield path, unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def reserve_space(fd: int, size: int) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from netphys._check import check_type
+from netphys.data._files import make_whole
 from netphys.data.citations import get_bibtex
 
 if TYPE_CHECKING:
@@ -155,31 +156,22 @@ class Result:
         The file appears under its name when it is complete. Any NetCDF 4 reader opens it: the
         groups `data`, `stats` and `null` hold the arrays, the root's attributes the rest as JSON.
         """
-        check_type("path", path, (str, os.PathLike), "the path of the file to make")
-        path = Path(path).expanduser()
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists. Choose another name, or pass overwrite=True.")
-        tree = {"data": self.data.rename("data").to_dataset(), "stats": self.stats}
-        if self.null is not None:
-            tree["null"] = self.null.rename("null").to_dataset()
-        head = {
-            "netphys_result": type(self).__name__,
-            "format": FORMAT,
-            "name": str(self.data.name or ""),
-            "params": json.dumps(dict(self.params)),
-            "provenance": json.dumps(dict(self.provenance)),
-            "sha256": self._compute_digest(),
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".part")
-        plain = {k: _to_storable(v) for k, v in tree.items()}
-        try:
+        with make_whole(path, overwrite=overwrite) as (path, unfinished):
+            tree = {"data": self.data.rename("data").to_dataset(), "stats": self.stats}
+            if self.null is not None:
+                tree["null"] = self.null.rename("null").to_dataset()
+            head = {
+                "netphys_result": type(self).__name__,
+                "format": FORMAT,
+                "name": str(self.data.name or ""),
+                "params": json.dumps(dict(self.params)),
+                "provenance": json.dumps(dict(self.provenance)),
+                "sha256": self._compute_digest(),
+            }
+            plain = {k: _to_storable(v) for k, v in tree.items()}
             xr.DataTree.from_dict({"/": xr.Dataset(attrs=head), **plain}).to_netcdf(
                 unfinished, engine="h5netcdf"
             )
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
         return path
 
     @classmethod
