@@ -721,7 +721,7 @@ def scratch(tmp_path_factory):
 @pytest.mark.slow
 def test_quickstart_report_opens_in_a_browser(quickstart, tmp_path):
     shutil.copy(quickstart[1].report, tmp_path)
-    open_in_browser(tmp_path, n_pictures=8)
+    open_in_browser(tmp_path, n_pictures=10)
 
 
 @needs_recordings
@@ -778,4 +778,4 @@ def test_objects_from_models_to_report(scratch):
     assert "Human and monkey IT agree with Pearson's r 0.491" in text
     assert "4 people are shown as 4 points: nothing is claimed of other people." in text
     assert "monkeyIT 0." in text and "kriegeskorte2008it" in text
-    open_in_browser(scratch, n_pictures=3)
+    open_in_browser(scratch, n_pictures=4)
